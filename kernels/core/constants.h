@@ -1,0 +1,12 @@
+/* The constants that shape a sum: part of the same-bits contract (docs/numerics.md), the same for
+ * every ISA. Changing one changes results. */
+#ifndef T2K_CONSTANTS_H
+#define T2K_CONSTANTS_H
+
+#define T2K_CHUNK_K 256          /* products: k per chain of fused multiply-adds (rule 1) */
+#define T2K_LANES 64             /* virtual lanes of a sum along a row (rule 7) */
+#define T2K_CHUNK_ROWS 256       /* column sums: rows per chain (rule 8) */
+#define T2K_ATTENTION_KEYS 64    /* keys per block of the online softmax (rule 11) */
+#define T2K_ATTENTION_QUERIES 64 /* queries per kernel call; does not shape a sum */
+
+#endif

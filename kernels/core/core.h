@@ -1,0 +1,29 @@
+/* Internal interface of kernels/core/: memory, threads, the floating-point environment. */
+#ifndef T2K_CORE_H
+#define T2K_CORE_H
+
+#include "core/table.h"
+
+/* Allocates bytes aligned to T2K_ALIGN; NULL on failure (bytes = 0 gives a valid pointer). */
+void *t2k_alloc(size_t bytes);
+void t2k_release(void *p);
+
+/* *out = a * b or a + b; nonzero on overflow. */
+static inline int t2k_mul_overflow(size_t a, size_t b, size_t *out)
+{
+    return __builtin_mul_overflow(a, b, out);
+}
+
+/* Nonzero where this CPU and operating system offer all features of the space-separated list;
+ * else 0 with a reason in `reason`. */
+int t2k_cpu_offers(const char *features, char *reason, size_t reason_size);
+
+/* Threads for an operation of `work` elementary steps (about a nanosecond each): exact where the
+ * user asked for a number, else the default, at most one per 20 us of work. 1 in a forked
+ * child. */
+int t2k_threads_for_work(double work);
+
+/* Nonzero in a child forked after the library was first used. */
+int t2k_is_forked_child(void);
+
+#endif

@@ -1,0 +1,36 @@
+/* The floating-point control register of this thread: rule 19 of docs/numerics.md. */
+#ifndef T2K_FPENV_H
+#define T2K_FPENV_H
+
+#include <stdint.h>
+
+#if defined(__x86_64__)
+#define T2K_FPENV_DEFAULT 0x1f80u /* all exceptions masked, nearest, no FTZ, no DAZ */
+static inline uint64_t t2k_fpenv_get(void)
+{
+    uint32_t mxcsr;
+    __asm__ volatile("stmxcsr %0" : "=m"(mxcsr));
+    return mxcsr;
+}
+static inline void t2k_fpenv_set(uint64_t value)
+{
+    uint32_t mxcsr = (uint32_t)value;
+    __asm__ volatile("ldmxcsr %0" : : "m"(mxcsr) : "memory");
+}
+#elif defined(__aarch64__)
+#define T2K_FPENV_DEFAULT 0u /* nearest, no FZ, no default NaN */
+static inline uint64_t t2k_fpenv_get(void)
+{
+    uint64_t fpcr;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(fpcr));
+    return fpcr;
+}
+static inline void t2k_fpenv_set(uint64_t value)
+{
+    __asm__ volatile("msr fpcr, %0" : : "r"(value) : "memory");
+}
+#else
+#error "no floating-point control for this architecture: add it here"
+#endif
+
+#endif

@@ -1,0 +1,21 @@
+/* The team of a parallel region: internal part. */
+#ifndef T2K_TEAM_H
+#define T2K_TEAM_H
+
+#include "core/core.h"
+
+/* Bytes of workspace that every thread of every team has: what the largest driver needs. A
+ * product's packed blocks of A and B, an attention tile. Measured need: ops/gemm.c. */
+#define T2K_WORKSPACE_BYTES ((size_t)1 << 20)
+
+/* As t2k_parallel(), with `threads` as given (> 0); workspace = 0: the team has none (for tiny
+ * products and elementwise work: no allocation happens). */
+t2k_status t2k_parallel_team(int threads, int workspace, t2k_body body, void *arg);
+
+/* This thread's T2K_WORKSPACE_BYTES bytes, aligned to T2K_ALIGN; NULL if the team has none. */
+void *t2k_team_workspace(const t2k_team *team);
+
+/* The part [*first, *last) of `count` items, in steps of `grain`, that belongs to this thread. */
+void t2k_team_share(const t2k_team *team, size_t count, size_t grain, size_t *first, size_t *last);
+
+#endif

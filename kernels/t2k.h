@@ -1,0 +1,299 @@
+/* t2k.h - SIMD kernels for Transformer^2: the public header of libt2k.
+ *
+ * Every function gives the same bits on every instruction set (scalar, AVX2, AVX-512, NEON), for
+ * any number of threads, any alignment and any leading dimension: docs/numerics.md says how.
+ *
+ * Conventions
+ *   Matrices are row-major; every leading dimension and stride counts elements, not bytes.
+ *   Pointers need the alignment of their element type only; 64 bytes is faster.
+ *   Outputs must not overlap inputs unless a function says that it works in place.
+ *   Sizes are int64_t; zero sizes are legal (and then the pointers may be NULL).
+ *   NaN and infinities come out where the formula puts them; a NaN's payload is not defined.
+ *   Functions are safe to call from many threads at once. Nothing here prints or exits.
+ *   A function returns T2K_OK or a negative t2k_status, and writes no output when its arguments
+ *   are refused.
+ */
+#ifndef T2K_H
+#define T2K_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define T2K_API __attribute__((visibility("default")))
+#else
+#define T2K_API
+#endif
+
+#define T2K_VERSION_MAJOR 0
+#define T2K_VERSION_MINOR 1
+#define T2K_VERSION_PATCH 0
+#define T2K_VERSION_NUM (T2K_VERSION_MAJOR * 10000 + T2K_VERSION_MINOR * 100 + T2K_VERSION_PATCH)
+
+/* ---- status ------------------------------------------------------------------------------- */
+
+typedef enum t2k_status {
+    T2K_OK = 0,
+    T2K_ERR_ARG = -1,   /* an argument is out of its documented range */
+    T2K_ERR_ALIGN = -2, /* a packed buffer is not aligned to T2K_ALIGN bytes */
+    T2K_ERR_NOMEM = -3, /* workspace could not be allocated */
+    T2K_ERR_ISA = -4,   /* T2K_ISA names no usable instruction set: see t2k_isa_error() */
+    T2K_ERR_IO = -5     /* reserved for the runtime */
+} t2k_status;
+
+/* A short English text for any status; never NULL. */
+T2K_API const char *t2k_status_str(t2k_status status);
+
+/* "MAJOR.MINOR.PATCH" of the library that is running. */
+T2K_API const char *t2k_version(void);
+
+/* Alignment in bytes of packed buffers. */
+#define T2K_ALIGN 64
+
+/* ---- dispatch ----------------------------------------------------------------------------- */
+
+/* Detection runs once, at the first use of anything here. The environment variable T2K_ISA caps
+ * the choice: with T2K_ISA=avx2 no kernel of a higher ISA is used. */
+
+typedef struct t2k_isa_info {
+    const char *name;     /* "scalar", "avx2", "avx512", "neon", ... */
+    const char *features; /* the CPU features that make up the bundle, space-separated */
+    int usable;           /* this CPU and operating system can run it */
+    int active;           /* it is the highest ISA in the dispatch table */
+    const char *reason;   /* why it is not usable, or why it is usable but not active; "" if active */
+} t2k_isa_info;
+
+/* T2K_OK when the dispatch table stands; T2K_ERR_ISA when T2K_ISA names an unknown or unusable
+ * ISA. Every computing function reports the same error by itself. */
+T2K_API t2k_status t2k_init(void);
+
+/* The text behind T2K_ERR_ISA: what was asked for and which names are valid; "" without error. */
+T2K_API const char *t2k_isa_error(void);
+
+/* Name of the active ISA, NULL if t2k_init() fails. */
+T2K_API const char *t2k_isa_name(void);
+
+/* Number of ISAs known to this build, in rising rank. */
+T2K_API int t2k_isa_count(void);
+
+/* Fills *info for index 0 .. t2k_isa_count() - 1; T2K_ERR_ARG for any other index. */
+T2K_API t2k_status t2k_isa_get(int index, t2k_isa_info *info);
+
+/* ---- threads ------------------------------------------------------------------------------ */
+
+/* Default: min(OMP_NUM_THREADS if set, CPUs of the affinity mask, cgroup CPU quota rounded up);
+ * an operation uses fewer where its work would not pay for them. T2K_NUM_THREADS or
+ * t2k_set_num_threads(n > 0) is exact instead, even beyond the number of CPUs; n = 0 returns to
+ * the default. In a forked child everything runs on one thread. */
+T2K_API int t2k_get_num_threads(void);
+T2K_API t2k_status t2k_set_num_threads(int n);
+
+/* Why t2k_get_num_threads() is what it is, such as "cgroup quota"; never NULL. */
+T2K_API const char *t2k_threads_reason(void);
+
+/* A team of threads inside t2k_parallel(). Functions ending in _team are collective: every
+ * thread of the team calls them with the same arguments, and each returns on every thread only
+ * when its whole output is written. */
+typedef struct t2k_team t2k_team;
+typedef void (*t2k_body)(t2k_team *team, void *arg);
+
+/* Runs body(team, arg) on `threads` threads (0: as t2k_get_num_threads()) with the default
+ * floating-point environment, which is restored afterwards on each of them. Returns when all are
+ * done. Inside another parallel region it runs on one thread. */
+T2K_API t2k_status t2k_parallel(int threads, t2k_body body, void *arg);
+
+T2K_API int t2k_team_rank(const t2k_team *team); /* 0 .. size - 1 */
+T2K_API int t2k_team_size(const t2k_team *team);
+T2K_API void t2k_team_barrier(t2k_team *team);
+
+/* ---- matrix product ----------------------------------------------------------------------- */
+
+typedef enum t2k_transpose { T2K_NO_TRANS = 111, T2K_TRANS = 112 } t2k_transpose; /* as CBLAS */
+
+typedef enum t2k_activation { T2K_ACT_NONE = 0, T2K_ACT_RELU = 1 } t2k_activation;
+
+/* What happens to each element v of the product on its way out, in this order, each step
+ * rounded once and skipped where its field is NULL or 0:
+ *   v + bias[j];  v * scale[j];  activation (relu: v < 0 ? +0 : v);  v + residual[i*ldr + j].
+ * `size` is sizeof(t2k_epilogue), so that later fields can be added. residual may be C itself
+ * (with ldr = ldc) only when beta = 0 and k <= T2K_CHUNK_K. */
+typedef struct t2k_epilogue {
+    size_t size;
+    const float *bias;  /* (n) or NULL */
+    const float *scale; /* (n) or NULL */
+    t2k_activation activation;
+    const float *residual;   /* (m, n) or NULL */
+    int64_t ldr;             /* row stride of residual, >= max(1, n) */
+    int64_t stride_residual; /* between the residuals of a batch; 0: the same one */
+} t2k_epilogue;
+
+/* C = alpha * op(A) * op(B) + beta * C, then the epilogue (NULL: none).
+ *   op(A) (m, k): A is (m, k), lda >= max(1, k); transposed (k, m), lda >= max(1, m)
+ *   op(B) (k, n): B is (k, n), ldb >= max(1, n); transposed (n, k), ldb >= max(1, k)
+ *   C (m, n), ldc >= max(1, n)
+ * beta = 0 never reads C (NaN there is harmless); alpha = 0 or k = 0 never reads A or B and gives
+ * beta * C. Order of operations: docs/numerics.md, rule 1.
+ * Error: |got - ref| <= (min(k, 256) + k/256 + 3) * 2^-24 * sum |alpha a b| (+ 2^-23 |beta c|),
+ * per element, before the epilogue. */
+T2K_API t2k_status t2k_sgemm(t2k_transpose trans_a, t2k_transpose trans_b, int64_t m, int64_t n,
+                             int64_t k, float alpha, const float *A, int64_t lda, const float *B,
+                             int64_t ldb, float beta, float *C, int64_t ldc,
+                             const t2k_epilogue *epilogue);
+T2K_API t2k_status t2k_sgemm_team(t2k_team *team, t2k_transpose trans_a, t2k_transpose trans_b,
+                                  int64_t m, int64_t n, int64_t k, float alpha, const float *A,
+                                  int64_t lda, const float *B, int64_t ldb, float beta, float *C,
+                                  int64_t ldc, const t2k_epilogue *epilogue);
+
+/* `batch` products whose operands lie stride_a, stride_b, stride_c elements apart. stride_a or
+ * stride_b may be 0 (one operand for all); outputs must not overlap. */
+T2K_API t2k_status t2k_sgemm_batched(t2k_transpose trans_a, t2k_transpose trans_b, int64_t m,
+                                     int64_t n, int64_t k, float alpha, const float *A,
+                                     int64_t lda, int64_t stride_a, const float *B, int64_t ldb,
+                                     int64_t stride_b, float beta, float *C, int64_t ldc,
+                                     int64_t stride_c, int64_t batch,
+                                     const t2k_epilogue *epilogue);
+
+/* Weights packed once. The blob belongs to the ISA that was active when it was packed (another
+ * one refuses it: T2K_ERR_ISA) and must be aligned to T2K_ALIGN. */
+T2K_API size_t t2k_packed_b_bytes(int64_t k, int64_t n); /* 0: sizes out of range, or no ISA */
+T2K_API t2k_status t2k_pack_b(t2k_transpose trans_b, int64_t k, int64_t n, const float *B,
+                              int64_t ldb, void *packed);
+/* t2k_sgemm with op(B) = (k, n) as packed; the same bits as t2k_sgemm on the unpacked B. */
+T2K_API t2k_status t2k_sgemm_packed(t2k_transpose trans_a, int64_t m, int64_t n, int64_t k,
+                                    float alpha, const float *A, int64_t lda, const void *packed,
+                                    float beta, float *C, int64_t ldc,
+                                    const t2k_epilogue *epilogue);
+T2K_API t2k_status t2k_sgemm_packed_team(t2k_team *team, t2k_transpose trans_a, int64_t m,
+                                         int64_t n, int64_t k, float alpha, const float *A,
+                                         int64_t lda, const void *packed, float beta, float *C,
+                                         int64_t ldc, const t2k_epilogue *epilogue);
+
+/* W = c * U * diag(s) * V^T: a weight matrix from its singular value decomposition, with other
+ * singular values. U (m, r), s (r), V (n, r) (not transposed), W (m, n); with trans_w = T2K_TRANS
+ * the transposed matrix (n, m) is written. s[i] multiplies column i of U while that is packed
+ * (one rounding), in either orientation; no scaled copy of U is stored. Transformer^2, arXiv
+ * 2501.06252, section 3.1. Error: as t2k_sgemm with k = r, plus 2^-24 * sum |c u s v|. */
+T2K_API t2k_status t2k_svd_rebuild(t2k_transpose trans_w, int64_t m, int64_t n, int64_t r, float c,
+                                   const float *U, int64_t ldu, const float *s, const float *V,
+                                   int64_t ldv, float *W, int64_t ldw);
+
+/* ---- rows --------------------------------------------------------------------------------- */
+
+/* Y[i,:] = exp(X[i,:] - max_i) / sum. X, Y (rows, cols); in place with Y = X and ldy = ldx.
+ * A row with NaN or +Inf, or of -Inf only, becomes NaN. Error <= 4 ULP for normal results. */
+T2K_API t2k_status t2k_softmax(int64_t rows, int64_t cols, const float *X, int64_t ldx, float *Y,
+                               int64_t ldy);
+
+/* z = X[i,:] * scale + residual[i,:] (each optional, each rounded), then
+ * Y[i,:] = (z - mean) / sqrt(var + eps) * weight + bias, var biased (divisor cols).
+ * X, residual, Y (rows, cols); scale, weight, bias (cols) or NULL. In place on X or residual.
+ * eps >= 0. A row with a NaN or infinite z becomes NaN. */
+T2K_API t2k_status t2k_layer_norm(int64_t rows, int64_t cols, const float *X, int64_t ldx,
+                                  const float *scale, const float *residual, int64_t ldr,
+                                  const float *weight, const float *bias, float eps, float *Y,
+                                  int64_t ldy);
+T2K_API t2k_status t2k_layer_norm_team(t2k_team *team, int64_t rows, int64_t cols, const float *X,
+                                       int64_t ldx, const float *scale, const float *residual,
+                                       int64_t ldr, const float *weight, const float *bias,
+                                       float eps, float *Y, int64_t ldy);
+
+/* Mean of all elements of X (rows, cols), summed in double in a fixed order and rounded once to
+ * float. NaN for an empty X. */
+T2K_API t2k_status t2k_mean(int64_t rows, int64_t cols, const float *X, int64_t ldx, float *mean);
+/* The same inside a team; row_sums is scratch of `rows` doubles shared by the team. Every thread
+ * gets the result. */
+T2K_API t2k_status t2k_mean_team(t2k_team *team, int64_t rows, int64_t cols, const float *X,
+                                 int64_t ldx, double *row_sums, float *mean);
+
+/* Y[i,:] = table[ids[i],:]. table (vocab, cols), ids (rows), Y (rows, cols). An id outside
+ * 0 .. vocab-1 is T2K_ERR_ARG and nothing is written. */
+T2K_API t2k_status t2k_embedding(int64_t rows, int64_t cols, int64_t vocab, const float *table,
+                                 int64_t ldt, const int64_t *ids, float *Y, int64_t ldy);
+T2K_API t2k_status t2k_embedding_team(t2k_team *team, int64_t rows, int64_t cols, int64_t vocab,
+                                      const float *table, int64_t ldt, const int64_t *ids,
+                                      float *Y, int64_t ldy);
+
+/* ---- elementwise -------------------------------------------------------------------------- */
+
+/* All work in place (Y = X). */
+T2K_API t2k_status t2k_exp(int64_t n, const float *X, float *Y);  /* <= 1 ULP, denormals kept */
+T2K_API t2k_status t2k_relu(int64_t n, const float *X, float *Y); /* x < 0 ? +0 : x; NaN stays */
+T2K_API t2k_status t2k_add(int64_t n, const float *X, const float *Z, float *Y); /* X + Z */
+/* Y[i,j] = X[i,j] * scale[j]. */
+T2K_API t2k_status t2k_scale_columns(int64_t rows, int64_t cols, const float *X, int64_t ldx,
+                                     const float *scale, float *Y, int64_t ldy);
+
+/* Inverted dropout: element i (counted from `first`) is kept with probability 1 - p and then
+ * multiplied by 1/(1-p), else +0. Whether it is kept depends on (seed, layer, site, i) only:
+ * Philox4x32-10, docs/numerics.md rule 20. 0 <= p < 1 (p = 1 gives zeros). */
+typedef struct t2k_dropout_key {
+    uint64_t seed;
+    uint32_t layer;
+    uint32_t site;
+} t2k_dropout_key;
+T2K_API t2k_status t2k_dropout(int64_t n, const float *X, float p, t2k_dropout_key key,
+                               uint64_t first, float *Y);
+T2K_API t2k_status t2k_dropout_team(t2k_team *team, int64_t n, const float *X, float p,
+                                    t2k_dropout_key key, uint64_t first, float *Y);
+
+/* One block of Philox4x32-10 (Salmon et al., SC 2011): four random words of counter and key. */
+T2K_API void t2k_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+
+/* ---- attention ---------------------------------------------------------------------------- */
+
+typedef enum t2k_mask_kind {
+    T2K_MASK_NONE = 0,
+    T2K_MASK_BOOL = 1, /* uint8_t: nonzero = blocked */
+    T2K_MASK_ADD = 2   /* float, added to the scaled scores; -Inf = blocked */
+} t2k_mask_kind;
+
+typedef enum t2k_empty_row {
+    T2K_EMPTY_NAN = 0, /* a query with every key blocked gives NaN (the seed's rule) */
+    T2K_EMPTY_ZERO = 1 /* ... gives zeros */
+} t2k_empty_row;
+
+/* Scaled dot-product attention of every (batch item, head):
+ *   out[l] = sum_s softmax_s(scale * q[l].k[s] + mask[l,s]) v[s]
+ * Element (position, item, head, channel) of q lies at
+ *   q[position * q_row + item * q_item + head * head_dim + channel],
+ * and likewise for k, v and out, so that sequence-first (L, N, E) tensors and the parts of a
+ * joint (L, N, 3E) projection need no copy. The mask's element (item, head, l, s) lies at
+ *   mask[item * mask_item + head * mask_head + l * mask_row + s] (strides may be 0).
+ * A blocked key contributes nothing, not even a NaN of its v. keys = 0 counts as all blocked. */
+typedef struct t2k_attention_args {
+    size_t size; /* sizeof(t2k_attention_args) */
+    int64_t queries, keys, items, heads, head_dim;
+    float scale;
+    const float *q, *k, *v;
+    float *out;
+    int64_t q_row, q_item, k_row, k_item, v_row, v_item, out_row, out_item;
+    t2k_mask_kind mask_kind;
+    t2k_empty_row empty_row;
+    const void *mask;
+    int64_t mask_item, mask_head, mask_row;
+} t2k_attention_args;
+T2K_API t2k_status t2k_attention(const t2k_attention_args *args);
+T2K_API t2k_status t2k_attention_team(t2k_team *team, const t2k_attention_args *args);
+
+/* ---- fingerprints and probes -------------------------------------------------------------- */
+
+/* FNV-1a (64 bits) over a tensor: its dtype's name, rank and shape (as 8-byte little-endian
+ * integers), then its values, little-endian in C order, every NaN as 0x7fc00000. */
+#define T2K_FINGERPRINT_SEED UINT64_C(0xcbf29ce484222325)
+T2K_API uint64_t t2k_fingerprint_bytes(uint64_t state, const void *data, size_t bytes);
+T2K_API uint64_t t2k_fingerprint_f32(uint64_t state, int rank, const int64_t *shape,
+                                     const float *data);
+
+/* Runs `iterations` rounds of independent fused multiply-adds of the active ISA's vectors on the
+ * calling thread and returns how many floating-point operations that were (0 on error): time it
+ * to measure the peak. */
+T2K_API double t2k_probe_fma(int64_t iterations);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -64,7 +64,7 @@ typedef struct t2k_isa_info {
     const char *features; /* the CPU features that make up the bundle, space-separated */
     int usable;           /* this CPU and operating system can run it */
     int active;           /* it is the highest ISA in the dispatch table */
-    const char *reason;   /* why it is not usable, or why it is usable but not active; "" if active */
+    const char *reason; /* why it is not usable, or why it is usable but not active; "" if active */
 } t2k_isa_info;
 
 /* T2K_OK when the dispatch table stands; T2K_ERR_ISA when T2K_ISA names an unknown or unusable
@@ -151,11 +151,10 @@ T2K_API t2k_status t2k_sgemm_team(t2k_team *team, t2k_transpose trans_a, t2k_tra
 /* `batch` products whose operands lie stride_a, stride_b, stride_c elements apart. stride_a or
  * stride_b may be 0 (one operand for all); outputs must not overlap. */
 T2K_API t2k_status t2k_sgemm_batched(t2k_transpose trans_a, t2k_transpose trans_b, int64_t m,
-                                     int64_t n, int64_t k, float alpha, const float *A,
-                                     int64_t lda, int64_t stride_a, const float *B, int64_t ldb,
+                                     int64_t n, int64_t k, float alpha, const float *A, int64_t lda,
+                                     int64_t stride_a, const float *B, int64_t ldb,
                                      int64_t stride_b, float beta, float *C, int64_t ldc,
-                                     int64_t stride_c, int64_t batch,
-                                     const t2k_epilogue *epilogue);
+                                     int64_t stride_c, int64_t batch, const t2k_epilogue *epilogue);
 
 /* Weights packed once. The blob belongs to the ISA that was active when it was packed (another
  * one refuses it: T2K_ERR_ISA) and must be aligned to T2K_ALIGN. */
@@ -214,8 +213,8 @@ T2K_API t2k_status t2k_mean_team(t2k_team *team, int64_t rows, int64_t cols, con
 T2K_API t2k_status t2k_embedding(int64_t rows, int64_t cols, int64_t vocab, const float *table,
                                  int64_t ldt, const int64_t *ids, float *Y, int64_t ldy);
 T2K_API t2k_status t2k_embedding_team(t2k_team *team, int64_t rows, int64_t cols, int64_t vocab,
-                                      const float *table, int64_t ldt, const int64_t *ids,
-                                      float *Y, int64_t ldy);
+                                      const float *table, int64_t ldt, const int64_t *ids, float *Y,
+                                      int64_t ldy);
 
 /* ---- elementwise -------------------------------------------------------------------------- */
 

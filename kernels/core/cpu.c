@@ -19,8 +19,8 @@ struct feature {
 /* Where a feature's bit is: leaf 1 or 7 (subleaf 0), register, bit; and its XCR0 bits. */
 enum { ECX1, EBX7, REGISTERS };
 #define XCR0_NONE 0x0u
-#define XCR0_YMM 0x6u   /* SSE and AVX state */
-#define XCR0_ZMM 0xe6u  /* and opmask, upper halves, upper registers */
+#define XCR0_YMM 0x6u  /* SSE and AVX state */
+#define XCR0_ZMM 0xe6u /* and opmask, upper halves, upper registers */
 
 static const struct {
     const char *name;
@@ -28,13 +28,13 @@ static const struct {
     int bit;
     uint32_t xcr0;
 } bits[] = {
-    {"sse3", ECX1, 0, XCR0_NONE},      {"ssse3", ECX1, 9, XCR0_NONE},
-    {"fma", ECX1, 12, XCR0_YMM},       {"sse4_1", ECX1, 19, XCR0_NONE},
-    {"sse4_2", ECX1, 20, XCR0_NONE},   {"popcnt", ECX1, 23, XCR0_NONE},
-    {"xsave", ECX1, 26, XCR0_NONE},    {"avx", ECX1, 28, XCR0_YMM},
-    {"f16c", ECX1, 29, XCR0_YMM},      {"avx2", EBX7, 5, XCR0_YMM},
-    {"avx512f", EBX7, 16, XCR0_ZMM},   {"avx512dq", EBX7, 17, XCR0_ZMM},
-    {"avx512cd", EBX7, 28, XCR0_ZMM},  {"avx512bw", EBX7, 30, XCR0_ZMM},
+    {"sse3", ECX1, 0, XCR0_NONE},     {"ssse3", ECX1, 9, XCR0_NONE},
+    {"fma", ECX1, 12, XCR0_YMM},      {"sse4_1", ECX1, 19, XCR0_NONE},
+    {"sse4_2", ECX1, 20, XCR0_NONE},  {"popcnt", ECX1, 23, XCR0_NONE},
+    {"xsave", ECX1, 26, XCR0_NONE},   {"avx", ECX1, 28, XCR0_YMM},
+    {"f16c", ECX1, 29, XCR0_YMM},     {"avx2", EBX7, 5, XCR0_YMM},
+    {"avx512f", EBX7, 16, XCR0_ZMM},  {"avx512dq", EBX7, 17, XCR0_ZMM},
+    {"avx512cd", EBX7, 28, XCR0_ZMM}, {"avx512bw", EBX7, 30, XCR0_ZMM},
     {"avx512vl", EBX7, 31, XCR0_ZMM},
 };
 

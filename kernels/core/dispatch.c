@@ -53,9 +53,9 @@ static void overlay(int cap, t2k_table *table)
         if (!state.usable[i]) {
             continue;
         }
-#define T2K_SLOT(name, type)                                                                      \
-    if (isas[i].table->name != NULL) {                                                            \
-        table->name = isas[i].table->name;                                                        \
+#define T2K_SLOT(name, type)               \
+    if (isas[i].table->name != NULL) {     \
+        table->name = isas[i].table->name; \
     }
 #include "core/slots.def"
 #undef T2K_SLOT

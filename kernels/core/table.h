@@ -38,7 +38,8 @@ typedef void t2k_gemm_pack_b_fn(size_t kc, size_t nr, const float *B, size_t b_k
                                 const float *scale, float *panel);
 
 /* Packs op(A)(0..mr-1, 0..kc-1) into one panel [kc][MR]; rows mr..MR-1 become +0. Element (i, p)
- * is at A[i * a_m + p * a_k], one of the strides being 1. scale (kc) or NULL multiplies column p. */
+ * is at A[i * a_m + p * a_k], one of the strides being 1. scale (kc) or NULL multiplies column p.
+ */
 typedef void t2k_gemm_pack_a_fn(size_t mr, size_t kc, const float *A, size_t a_m, size_t a_k,
                                 const float *scale, float *panel);
 

@@ -20,7 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* clang-format off: one line per name, to be compared across the ISAs */
+/* One line per name, to be compared across the ISAs. */
+/* clang-format off */
 #define T2K_FN(name) t2k_##name##_avx2
 #define VF_W 8
 
@@ -39,121 +40,37 @@ static inline __m256i v_mask_n(size_t n)
     return _mm256_loadu_si256((const __m256i *)(const void *)(v_first_lanes + 8 - n));
 }
 
-static inline vf v_zero(void)
-{
-    return _mm256_setzero_ps();
-}
-static inline vf v_set1(float x)
-{
-    return _mm256_set1_ps(x);
-}
-static inline vf v_load(const float *p)
-{
-    return _mm256_loadu_ps(p);
-}
-static inline void v_store(float *p, vf a)
-{
-    _mm256_storeu_ps(p, a);
-}
-static inline vf v_load_n(const float *p, size_t n)
-{
-    return _mm256_maskload_ps(p, v_mask_n(n));
-}
-static inline void v_store_n(float *p, vf a, size_t n)
-{
-    _mm256_maskstore_ps(p, v_mask_n(n), a);
-}
+static inline vf v_zero(void) { return _mm256_setzero_ps(); }
+static inline vf v_set1(float x) { return _mm256_set1_ps(x); }
+static inline vf v_load(const float *p) { return _mm256_loadu_ps(p); }
+static inline void v_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
+static inline vf v_load_n(const float *p, size_t n) { return _mm256_maskload_ps(p, v_mask_n(n)); }
+static inline void v_store_n(float *p, vf a, size_t n) { _mm256_maskstore_ps(p, v_mask_n(n), a); }
 
-static inline vf v_add(vf a, vf b)
-{
-    return _mm256_add_ps(a, b);
-}
-static inline vf v_sub(vf a, vf b)
-{
-    return _mm256_sub_ps(a, b);
-}
-static inline vf v_mul(vf a, vf b)
-{
-    return _mm256_mul_ps(a, b);
-}
-static inline vf v_div(vf a, vf b)
-{
-    return _mm256_div_ps(a, b);
-}
-static inline vf v_sqrt(vf a)
-{
-    return _mm256_sqrt_ps(a);
-}
-static inline vf v_fma(vf a, vf b, vf c)
-{
-    return _mm256_fmadd_ps(a, b, c);
-}
-static inline vf v_fnma(vf a, vf b, vf c)
-{
-    return _mm256_fnmadd_ps(a, b, c);
-}
-static inline vf v_min(vf a, vf b)
-{
-    return _mm256_min_ps(a, b);
-}
-static inline vf v_max(vf a, vf b)
-{
-    return _mm256_max_ps(a, b);
-}
+static inline vf v_add(vf a, vf b) { return _mm256_add_ps(a, b); }
+static inline vf v_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
+static inline vf v_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
+static inline vf v_div(vf a, vf b) { return _mm256_div_ps(a, b); }
+static inline vf v_sqrt(vf a) { return _mm256_sqrt_ps(a); }
+static inline vf v_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+static inline vf v_fnma(vf a, vf b, vf c) { return _mm256_fnmadd_ps(a, b, c); }
+static inline vf v_min(vf a, vf b) { return _mm256_min_ps(a, b); }
+static inline vf v_max(vf a, vf b) { return _mm256_max_ps(a, b); }
 
-static inline vm v_lt(vf a, vf b)
-{
-    return _mm256_cmp_ps(a, b, _CMP_LT_OQ);
-}
-static inline vm v_eq(vf a, vf b)
-{
-    return _mm256_cmp_ps(a, b, _CMP_EQ_OQ);
-}
-static inline vm v_nan(vf a)
-{
-    return _mm256_cmp_ps(a, a, _CMP_UNORD_Q);
-}
-static inline vm vm_or(vm a, vm b)
-{
-    return _mm256_or_ps(a, b);
-}
-static inline vm vm_and(vm a, vm b)
-{
-    return _mm256_and_ps(a, b);
-}
-static inline vm vm_first(size_t n)
-{
-    return _mm256_castsi256_ps(v_mask_n(n));
-}
-static inline int vm_any(vm a)
-{
-    return _mm256_movemask_ps(a) != 0;
-}
-static inline vf v_select(vm m, vf a, vf b)
-{
-    return _mm256_blendv_ps(b, a, m);
-}
+static inline vm v_lt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+static inline vm v_eq(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
+static inline vm v_nan(vf a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
+static inline vm vm_or(vm a, vm b) { return _mm256_or_ps(a, b); }
+static inline vm vm_and(vm a, vm b) { return _mm256_and_ps(a, b); }
+static inline vm vm_first(size_t n) { return _mm256_castsi256_ps(v_mask_n(n)); }
+static inline int vm_any(vm a) { return _mm256_movemask_ps(a) != 0; }
+static inline vf v_select(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, m); }
 
-static inline vi vi_set1(int32_t x)
-{
-    return _mm256_set1_epi32(x);
-}
-static inline vi vi_of_bits(vf a)
-{
-    return _mm256_castps_si256(a);
-}
-static inline vf v_of_bits(vi a)
-{
-    return _mm256_castsi256_ps(a);
-}
-static inline vi vi_add(vi a, vi b)
-{
-    return _mm256_add_epi32(a, b);
-}
-static inline vi vi_sub(vi a, vi b)
-{
-    return _mm256_sub_epi32(a, b);
-}
+static inline vi vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
+static inline vi vi_of_bits(vf a) { return _mm256_castps_si256(a); }
+static inline vf v_of_bits(vi a) { return _mm256_castsi256_ps(a); }
+static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
+static inline vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
 #define vi_shl(a, bits) _mm256_slli_epi32(a, bits)
 #define vi_sra(a, bits) _mm256_srai_epi32(a, bits)
 

@@ -10,7 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* clang-format off: one line per name, to be compared across the ISAs */
+/* One line per name, to be compared across the ISAs. */
+/* clang-format off */
 #define T2K_FN(name) t2k_##name##_avx512
 #define VF_W 16
 
@@ -21,27 +22,12 @@ typedef struct vd {
     __m512d lo, hi;
 } vd;
 
-static inline vm vm_first(size_t n)
-{
-    return (vm)((1u << n) - 1u);
-}
+static inline vm vm_first(size_t n) { return (vm)((1u << n) - 1u); }
 
-static inline vf v_zero(void)
-{
-    return _mm512_setzero_ps();
-}
-static inline vf v_set1(float x)
-{
-    return _mm512_set1_ps(x);
-}
-static inline vf v_load(const float *p)
-{
-    return _mm512_loadu_ps(p);
-}
-static inline void v_store(float *p, vf a)
-{
-    _mm512_storeu_ps(p, a);
-}
+static inline vf v_zero(void) { return _mm512_setzero_ps(); }
+static inline vf v_set1(float x) { return _mm512_set1_ps(x); }
+static inline vf v_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void v_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
 static inline vf v_load_n(const float *p, size_t n)
 {
     return _mm512_maskz_loadu_ps(vm_first(n), p);
@@ -51,92 +37,29 @@ static inline void v_store_n(float *p, vf a, size_t n)
     _mm512_mask_storeu_ps(p, vm_first(n), a);
 }
 
-static inline vf v_add(vf a, vf b)
-{
-    return _mm512_add_ps(a, b);
-}
-static inline vf v_sub(vf a, vf b)
-{
-    return _mm512_sub_ps(a, b);
-}
-static inline vf v_mul(vf a, vf b)
-{
-    return _mm512_mul_ps(a, b);
-}
-static inline vf v_div(vf a, vf b)
-{
-    return _mm512_div_ps(a, b);
-}
-static inline vf v_sqrt(vf a)
-{
-    return _mm512_sqrt_ps(a);
-}
-static inline vf v_fma(vf a, vf b, vf c)
-{
-    return _mm512_fmadd_ps(a, b, c);
-}
-static inline vf v_fnma(vf a, vf b, vf c)
-{
-    return _mm512_fnmadd_ps(a, b, c);
-}
-static inline vf v_min(vf a, vf b)
-{
-    return _mm512_min_ps(a, b);
-}
-static inline vf v_max(vf a, vf b)
-{
-    return _mm512_max_ps(a, b);
-}
+static inline vf v_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+static inline vf v_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+static inline vf v_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+static inline vf v_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+static inline vf v_sqrt(vf a) { return _mm512_sqrt_ps(a); }
+static inline vf v_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+static inline vf v_fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); }
+static inline vf v_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+static inline vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 
-static inline vm v_lt(vf a, vf b)
-{
-    return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
-}
-static inline vm v_eq(vf a, vf b)
-{
-    return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ);
-}
-static inline vm v_nan(vf a)
-{
-    return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
-}
-static inline vm vm_or(vm a, vm b)
-{
-    return (vm)(a | b);
-}
-static inline vm vm_and(vm a, vm b)
-{
-    return (vm)(a & b);
-}
-static inline int vm_any(vm a)
-{
-    return a != 0;
-}
-static inline vf v_select(vm m, vf a, vf b)
-{
-    return _mm512_mask_blend_ps(m, b, a);
-}
+static inline vm v_lt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+static inline vm v_eq(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+static inline vm v_nan(vf a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
+static inline vm vm_or(vm a, vm b) { return (vm)(a | b); }
+static inline vm vm_and(vm a, vm b) { return (vm)(a & b); }
+static inline int vm_any(vm a) { return a != 0; }
+static inline vf v_select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }
 
-static inline vi vi_set1(int32_t x)
-{
-    return _mm512_set1_epi32(x);
-}
-static inline vi vi_of_bits(vf a)
-{
-    return _mm512_castps_si512(a);
-}
-static inline vf v_of_bits(vi a)
-{
-    return _mm512_castsi512_ps(a);
-}
-static inline vi vi_add(vi a, vi b)
-{
-    return _mm512_add_epi32(a, b);
-}
-static inline vi vi_sub(vi a, vi b)
-{
-    return _mm512_sub_epi32(a, b);
-}
+static inline vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
+static inline vi vi_of_bits(vf a) { return _mm512_castps_si512(a); }
+static inline vf v_of_bits(vi a) { return _mm512_castsi512_ps(a); }
+static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
+static inline vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 #define vi_shl(a, bits) _mm512_slli_epi32(a, bits)
 #define vi_sra(a, bits) _mm512_srai_epi32(a, bits)
 

@@ -10,7 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* clang-format off: one line per name, to be compared across the ISAs */
+/* One line per name, to be compared across the ISAs. */
+/* clang-format off */
 #define T2K_FN(name) t2k_##name##_neon
 #define VF_W 4
 
@@ -21,22 +22,10 @@ typedef struct vd {
     float64x2_t lo, hi;
 } vd;
 
-static inline vf v_zero(void)
-{
-    return vdupq_n_f32(0.0f);
-}
-static inline vf v_set1(float x)
-{
-    return vdupq_n_f32(x);
-}
-static inline vf v_load(const float *p)
-{
-    return vld1q_f32(p);
-}
-static inline void v_store(float *p, vf a)
-{
-    vst1q_f32(p, a);
-}
+static inline vf v_zero(void) { return vdupq_n_f32(0.0f); }
+static inline vf v_set1(float x) { return vdupq_n_f32(x); }
+static inline vf v_load(const float *p) { return vld1q_f32(p); }
+static inline void v_store(float *p, vf a) { vst1q_f32(p, a); }
 static inline vf v_load_n(const float *p, size_t n)
 {
     vf r = v_zero();
@@ -71,98 +60,35 @@ static inline void v_store_n(float *p, vf a, size_t n)
     }
 }
 
-static inline vf v_add(vf a, vf b)
-{
-    return vaddq_f32(a, b);
-}
-static inline vf v_sub(vf a, vf b)
-{
-    return vsubq_f32(a, b);
-}
-static inline vf v_mul(vf a, vf b)
-{
-    return vmulq_f32(a, b);
-}
-static inline vf v_div(vf a, vf b)
-{
-    return vdivq_f32(a, b);
-}
-static inline vf v_sqrt(vf a)
-{
-    return vsqrtq_f32(a);
-}
-static inline vf v_fma(vf a, vf b, vf c)
-{
-    return vfmaq_f32(c, a, b);
-}
-static inline vf v_fnma(vf a, vf b, vf c)
-{
-    return vfmsq_f32(c, a, b);
-}
+static inline vf v_add(vf a, vf b) { return vaddq_f32(a, b); }
+static inline vf v_sub(vf a, vf b) { return vsubq_f32(a, b); }
+static inline vf v_mul(vf a, vf b) { return vmulq_f32(a, b); }
+static inline vf v_div(vf a, vf b) { return vdivq_f32(a, b); }
+static inline vf v_sqrt(vf a) { return vsqrtq_f32(a); }
+static inline vf v_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
+static inline vf v_fnma(vf a, vf b, vf c) { return vfmsq_f32(c, a, b); }
 
-static inline vm v_lt(vf a, vf b)
-{
-    return vcltq_f32(a, b);
-}
-static inline vm v_eq(vf a, vf b)
-{
-    return vceqq_f32(a, b);
-}
-static inline vm v_nan(vf a)
-{
-    return vmvnq_u32(vceqq_f32(a, a));
-}
-static inline vm vm_or(vm a, vm b)
-{
-    return vorrq_u32(a, b);
-}
-static inline vm vm_and(vm a, vm b)
-{
-    return vandq_u32(a, b);
-}
+static inline vm v_lt(vf a, vf b) { return vcltq_f32(a, b); }
+static inline vm v_eq(vf a, vf b) { return vceqq_f32(a, b); }
+static inline vm v_nan(vf a) { return vmvnq_u32(vceqq_f32(a, a)); }
+static inline vm vm_or(vm a, vm b) { return vorrq_u32(a, b); }
+static inline vm vm_and(vm a, vm b) { return vandq_u32(a, b); }
 static inline vm vm_first(size_t n)
 {
     static const uint32_t lane[4] = {0, 1, 2, 3};
     return vcltq_u32(vld1q_u32(lane), vdupq_n_u32((uint32_t)n));
 }
-static inline int vm_any(vm a)
-{
-    return vmaxvq_u32(a) != 0;
-}
-static inline vf v_select(vm m, vf a, vf b)
-{
-    return vbslq_f32(m, a, b);
-}
+static inline int vm_any(vm a) { return vmaxvq_u32(a) != 0; }
+static inline vf v_select(vm m, vf a, vf b) { return vbslq_f32(m, a, b); }
 /* Not FMIN/FMAX: those give +0 for (-0, +0) and NaN for NaN. */
-static inline vf v_min(vf a, vf b)
-{
-    return v_select(v_lt(a, b), a, b);
-}
-static inline vf v_max(vf a, vf b)
-{
-    return v_select(v_lt(b, a), a, b);
-}
+static inline vf v_min(vf a, vf b) { return v_select(v_lt(a, b), a, b); }
+static inline vf v_max(vf a, vf b) { return v_select(v_lt(b, a), a, b); }
 
-static inline vi vi_set1(int32_t x)
-{
-    return vdupq_n_s32(x);
-}
-static inline vi vi_of_bits(vf a)
-{
-    return vreinterpretq_s32_f32(a);
-}
-static inline vf v_of_bits(vi a)
-{
-    return vreinterpretq_f32_s32(a);
-}
-static inline vi vi_add(vi a, vi b)
-{
-    return vaddq_s32(a, b);
-}
-static inline vi vi_sub(vi a, vi b)
-{
-    return vsubq_s32(a, b);
-}
+static inline vi vi_set1(int32_t x) { return vdupq_n_s32(x); }
+static inline vi vi_of_bits(vf a) { return vreinterpretq_s32_f32(a); }
+static inline vf v_of_bits(vi a) { return vreinterpretq_f32_s32(a); }
+static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
+static inline vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }
 #define vi_shl(a, bits) vshlq_n_s32(a, bits)
 #define vi_sra(a, bits) vshrq_n_s32(a, bits)
 

@@ -8,7 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* clang-format off: one line per name, to be compared across the ISAs */
+/* One line per name, to be compared across the ISAs. */
+/* clang-format off */
 #define T2K_FN(name) t2k_##name##_scalar
 #define VF_W 1
 
@@ -17,26 +18,11 @@ typedef int32_t vi;
 typedef uint32_t vm;
 typedef double vd;
 
-static inline vf v_zero(void)
-{
-    return 0.0f;
-}
-static inline vf v_set1(float x)
-{
-    return x;
-}
-static inline vf v_load(const float *p)
-{
-    return *p;
-}
-static inline void v_store(float *p, vf a)
-{
-    *p = a;
-}
-static inline vf v_load_n(const float *p, size_t n)
-{
-    return n > 0 ? *p : 0.0f;
-}
+static inline vf v_zero(void) { return 0.0f; }
+static inline vf v_set1(float x) { return x; }
+static inline vf v_load(const float *p) { return *p; }
+static inline void v_store(float *p, vf a) { *p = a; }
+static inline vf v_load_n(const float *p, size_t n) { return n > 0 ? *p : 0.0f; }
 static inline void v_store_n(float *p, vf a, size_t n)
 {
     if (n > 0) {
@@ -44,80 +30,26 @@ static inline void v_store_n(float *p, vf a, size_t n)
     }
 }
 
-static inline vf v_add(vf a, vf b)
-{
-    return a + b;
-}
-static inline vf v_sub(vf a, vf b)
-{
-    return a - b;
-}
-static inline vf v_mul(vf a, vf b)
-{
-    return a * b;
-}
-static inline vf v_div(vf a, vf b)
-{
-    return a / b;
-}
-static inline vf v_sqrt(vf a)
-{
-    return sqrtf(a);
-}
-static inline vf v_fma(vf a, vf b, vf c)
-{
-    return fmaf(a, b, c);
-}
-static inline vf v_fnma(vf a, vf b, vf c)
-{
-    return fmaf(-a, b, c);
-}
-static inline vf v_min(vf a, vf b)
-{
-    return a < b ? a : b;
-}
-static inline vf v_max(vf a, vf b)
-{
-    return a > b ? a : b;
-}
+static inline vf v_add(vf a, vf b) { return a + b; }
+static inline vf v_sub(vf a, vf b) { return a - b; }
+static inline vf v_mul(vf a, vf b) { return a * b; }
+static inline vf v_div(vf a, vf b) { return a / b; }
+static inline vf v_sqrt(vf a) { return sqrtf(a); }
+static inline vf v_fma(vf a, vf b, vf c) { return fmaf(a, b, c); }
+static inline vf v_fnma(vf a, vf b, vf c) { return fmaf(-a, b, c); }
+static inline vf v_min(vf a, vf b) { return a < b ? a : b; }
+static inline vf v_max(vf a, vf b) { return a > b ? a : b; }
 
-static inline vm v_lt(vf a, vf b)
-{
-    return a < b ? UINT32_MAX : 0;
-}
-static inline vm v_eq(vf a, vf b)
-{
-    return a == b ? UINT32_MAX : 0;
-}
-static inline vm v_nan(vf a)
-{
-    return a != a ? UINT32_MAX : 0;
-}
-static inline vm vm_or(vm a, vm b)
-{
-    return a | b;
-}
-static inline vm vm_and(vm a, vm b)
-{
-    return a & b;
-}
-static inline vm vm_first(size_t n)
-{
-    return n > 0 ? UINT32_MAX : 0;
-}
-static inline int vm_any(vm a)
-{
-    return a != 0;
-}
-static inline vf v_select(vm m, vf a, vf b)
-{
-    return m ? a : b;
-}
+static inline vm v_lt(vf a, vf b) { return a < b ? UINT32_MAX : 0; }
+static inline vm v_eq(vf a, vf b) { return a == b ? UINT32_MAX : 0; }
+static inline vm v_nan(vf a) { return a != a ? UINT32_MAX : 0; }
+static inline vm vm_or(vm a, vm b) { return a | b; }
+static inline vm vm_and(vm a, vm b) { return a & b; }
+static inline vm vm_first(size_t n) { return n > 0 ? UINT32_MAX : 0; }
+static inline int vm_any(vm a) { return a != 0; }
+static inline vf v_select(vm m, vf a, vf b) { return m ? a : b; }
 
-static inline vi vi_set1(int32_t x)
-{
-    return x;
-}
+static inline vi vi_set1(int32_t x) { return x; }
 static inline vi vi_of_bits(vf a)
 {
     vi r;
@@ -130,29 +62,14 @@ static inline vf v_of_bits(vi a)
     memcpy(&r, &a, sizeof r);
     return r;
 }
-static inline vi vi_add(vi a, vi b)
-{
-    return (vi)((uint32_t)a + (uint32_t)b);
-}
-static inline vi vi_sub(vi a, vi b)
-{
-    return (vi)((uint32_t)a - (uint32_t)b);
-}
+static inline vi vi_add(vi a, vi b) { return (vi)((uint32_t)a + (uint32_t)b); }
+static inline vi vi_sub(vi a, vi b) { return (vi)((uint32_t)a - (uint32_t)b); }
 #define vi_shl(a, bits) ((vi)((uint32_t)(a) << (bits)))
 #define vi_sra(a, bits) ((vi)((a) >> (bits)))
 
-static inline vd vd_zero(void)
-{
-    return 0.0;
-}
-static inline vd vd_add_f(vd a, vf x)
-{
-    return a + (double)x;
-}
-static inline void vd_store(double *p, vd a)
-{
-    *p = a;
-}
+static inline vd vd_zero(void) { return 0.0; }
+static inline vd vd_add_f(vd a, vf x) { return a + (double)x; }
+static inline void vd_store(double *p, vd a) { *p = a; }
 
 /* clang-format on */
 #endif

@@ -1,0 +1,56 @@
+/* What the subcommands of the t2 program share. Only the program prints and exits. */
+#ifndef T2_CLI_H
+#define T2_CLI_H
+
+#include "t2.h"
+#include "t2k.h"
+
+#include <stdio.h>
+
+enum t2_exit {
+    T2_EXIT_OK = 0,
+    T2_EXIT_RUNTIME = 1, /* could not read or write, or a value that cannot be computed with */
+    T2_EXIT_USAGE = 2,   /* wrong command line, T2K_ISA or input text */
+    T2_EXIT_MODEL = 3,   /* a model or data file that is malformed or does not fit */
+    T2_EXIT_MEMORY = 4,
+    T2_EXIT_CHECK = 5 /* --check found a difference beyond the tolerance */
+};
+
+/* Subcommands: argv[0] is the subcommand's name; the result is the exit code. */
+int t2_cli_run(int argc, char **argv);
+int t2_cli_eval(int argc, char **argv);
+int t2_cli_info(int argc, char **argv);
+int t2_cli_inspect(int argc, char **argv);
+int t2_cli_init(int argc, char **argv);
+
+/* "t2: <text>" on stderr; returns `code`. */
+int t2_cli_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The same with the error of a failed call; its status decides the code. */
+int t2_cli_error(const t2_error *err);
+
+/* After getopt_long() returned '?' or ':': one line that names the option. */
+int t2_cli_bad_option(const char *command, char **argv, int result);
+
+/* After an option whose value `optarg` is wrong: one line that names both. */
+int t2_cli_bad_value(const char *command, char **argv);
+
+/* Parses all of `text` as an integer within [low, high] or a finite number; 0 on failure. */
+int t2_cli_int(const char *text, int64_t low, int64_t high, int64_t *value);
+int t2_cli_uint64(const char *text, uint64_t *value);
+int t2_cli_double(const char *text, double low, double high, double *value);
+
+/* Prints `text` as the inside of a JSON string, and as one with its quotes. */
+void t2_cli_json_text(FILE *out, const char *text);
+void t2_cli_json_string(FILE *out, const char *text);
+
+/* Flushes stdout; T2_EXIT_RUNTIME with a message when what was printed could not be written. */
+int t2_cli_finish_stdout(void);
+
+/* Monotonic seconds. */
+double t2_cli_now(void);
+
+/* Floating-point operations per second of `threads` threads of the active ISA, measured now. */
+double t2_cli_measure_peak(int threads);
+
+#endif

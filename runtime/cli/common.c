@@ -1,0 +1,177 @@
+/* What the subcommands share: messages, numbers from text, time. */
+#include "cli.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+int t2_cli_fail(int code, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fflush(stdout);
+    fputs("t2: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    return code;
+}
+
+int t2_cli_error(const t2_error *err)
+{
+    int code = T2_EXIT_RUNTIME;
+    switch (err->status) {
+    case T2_ERR_ARG:
+    case T2_ERR_ISA:
+        code = T2_EXIT_USAGE;
+        break;
+    case T2_ERR_FORMAT:
+        code = T2_EXIT_MODEL;
+        break;
+    case T2_ERR_NOMEM:
+        code = T2_EXIT_MEMORY;
+        break;
+    case T2_OK:
+    case T2_ERR_IO:
+    case T2_ERR_NUMERIC:
+        break;
+    }
+    return t2_cli_fail(code, "%s", err->message);
+}
+
+int t2_cli_bad_option(const char *command, char **argv, int result)
+{
+    const char *word = argv[optind - 1];
+    if (result == ':') {
+        return t2_cli_fail(T2_EXIT_USAGE, "%s: option %s needs a value; see 't2 %s --help'",
+                           command, word, command);
+    }
+    if (optopt != 0 && strncmp(word, "--", 2) != 0) {
+        return t2_cli_fail(T2_EXIT_USAGE, "%s: unknown option -%c; see 't2 %s --help'", command,
+                           optopt, command);
+    }
+    return t2_cli_fail(T2_EXIT_USAGE, "%s: unknown or misused option %s; see 't2 %s --help'",
+                       command, word, command);
+}
+
+int t2_cli_bad_value(const char *command, char **argv)
+{
+    /* "--tol x" is two words, "--tol=x" and "-n5" are one. */
+    const char *word = argv[optind - 1];
+    return t2_cli_fail(T2_EXIT_USAGE, "%s: '%s' is not a valid value in '%s%s%s'", command, optarg,
+                       word == optarg ? argv[optind - 2] : word, word == optarg ? " " : "",
+                       word == optarg ? optarg : "");
+}
+
+int t2_cli_int(const char *text, int64_t low, int64_t high, int64_t *value)
+{
+    char *end;
+    errno = 0;
+    long long x = strtoll(text, &end, 10);
+    if (end == text || *end != '\0' || errno != 0 || x < low || x > high) {
+        return 0;
+    }
+    *value = x;
+    return 1;
+}
+
+int t2_cli_uint64(const char *text, uint64_t *value)
+{
+    char *end;
+    errno = 0;
+    unsigned long long x = strtoull(text, &end, 0);
+    if (end == text || *end != '\0' || errno != 0 || strchr(text, '-') != NULL) {
+        return 0;
+    }
+    *value = x;
+    return 1;
+}
+
+int t2_cli_double(const char *text, double low, double high, double *value)
+{
+    char *end;
+    errno = 0;
+    double x = strtod(text, &end);
+    if (end == text || *end != '\0' || !isfinite(x) || x < low || x > high) {
+        return 0;
+    }
+    *value = x;
+    return 1;
+}
+
+void t2_cli_json_text(FILE *out, const char *text)
+{
+    for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++) {
+        if (*p == '"' || *p == '\\') {
+            fprintf(out, "\\%c", *p);
+        } else if (*p < 0x20 || *p == 0x7f) {
+            fprintf(out, "\\u%04x", *p);
+        } else {
+            fputc(*p, out);
+        }
+    }
+}
+
+void t2_cli_json_string(FILE *out, const char *text)
+{
+    fputc('"', out);
+    t2_cli_json_text(out, text);
+    fputc('"', out);
+}
+
+int t2_cli_finish_stdout(void)
+{
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        return t2_cli_fail(T2_EXIT_RUNTIME, "standard output could not be written: %s",
+                           strerror(errno));
+    }
+    return T2_EXIT_OK;
+}
+
+double t2_cli_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+struct peak {
+    int64_t iterations;
+    double flops; /* of one thread */
+};
+
+static void probe(t2k_team *team, void *arg)
+{
+    struct peak *peak = arg;
+    double flops = t2k_probe_fma(peak->iterations);
+    if (t2k_team_rank(team) == 0) {
+        peak->flops = flops;
+    }
+    t2k_team_barrier(team);
+}
+
+double t2_cli_measure_peak(int threads)
+{
+    /* The best of some rounds of at least 2 ms: a noisy neighbour only makes a round slower. */
+    struct peak peak = {1000, 0.0};
+    double best = 0.0;
+    for (int round = 0; round < 12;) {
+        double start = t2_cli_now();
+        if (t2k_parallel(threads, probe, &peak) != T2K_OK) {
+            return 0.0;
+        }
+        double seconds = t2_cli_now() - start;
+        if (seconds < 0.002) {
+            peak.iterations *= 2;
+            continue;
+        }
+        double rate = peak.flops * threads / seconds;
+        best = rate > best ? rate : best;
+        round++;
+    }
+    return best;
+}

@@ -1,0 +1,31 @@
+/* The options of t2 run. */
+#ifndef T2_CLI_OPTIONS_H
+#define T2_CLI_OPTIONS_H
+
+#include "t2.h"
+
+typedef struct run_options {
+    const char *model;
+    const char *prompt; /* one of prompt and ids */
+    const char *ids;
+    const char *mask; /* NULL: as the model's config.json says */
+    const char *check;
+    const char *out;
+    double tol;
+    double temp;
+    int64_t expert;  /* T2_EXPERT_AUTO or an index */
+    int64_t threads; /* 0: default */
+    int64_t count;   /* -n, new tokens */
+    int64_t repeat;
+    uint64_t seed;
+    int json;
+    int training;
+} run_options;
+
+/* -1 when the command should go on, else the exit code (help was printed, or wrong usage). */
+int run_options_parse(int argc, char **argv, run_options *options);
+
+/* --expert's value: "auto" or an index. */
+int run_options_expert(const char *text, int64_t *expert);
+
+#endif

@@ -5,6 +5,7 @@
  *   v_fma(a, b, c)     a*b + c, one rounding;  v_fnma: c - a*b, one rounding
  *   v_min, v_max       a < b ? a : b and a > b ? a : b: a NaN in either gives b
  *   v_select(m, a, b)  m ? a : b
+ *   v_sum_lanes(a)     lane j + lane j + VF_W/2, then + VF_W/4, .. + 1; v_max_lanes: likewise
  *   vi_of_bits, v_of_bits   reinterpret; vi_add, vi_sub wrap
  *   vi_shl, vi_sra     shifts by a constant
  *   vd_add_f(a, x)     a + (double)x
@@ -45,7 +46,28 @@ static inline vf v_set1(float x) { return _mm256_set1_ps(x); }
 static inline vf v_load(const float *p) { return _mm256_loadu_ps(p); }
 static inline void v_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
 static inline vf v_load_n(const float *p, size_t n) { return _mm256_maskload_ps(p, v_mask_n(n)); }
-static inline void v_store_n(float *p, vf a, size_t n) { _mm256_maskstore_ps(p, v_mask_n(n), a); }
+/* In pieces: vmaskmovps to memory takes tens of cycles on AMD. */
+static inline void v_store_n(float *p, vf a, size_t n)
+{
+    if (n >= 8) {
+        _mm256_storeu_ps(p, a);
+        return;
+    }
+    __m128 piece = _mm256_castps256_ps128(a);
+    if (n & 4) {
+        _mm_storeu_ps(p, piece);
+        piece = _mm256_extractf128_ps(a, 1);
+        p += 4;
+    }
+    if (n & 2) {
+        _mm_storel_pi((__m64 *)(void *)p, piece);
+        piece = _mm_movehl_ps(piece, piece);
+        p += 2;
+    }
+    if (n & 1) {
+        _mm_store_ss(p, piece);
+    }
+}
 
 static inline vf v_add(vf a, vf b) { return _mm256_add_ps(a, b); }
 static inline vf v_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
@@ -65,6 +87,19 @@ static inline vm vm_and(vm a, vm b) { return _mm256_and_ps(a, b); }
 static inline vm vm_first(size_t n) { return _mm256_castsi256_ps(v_mask_n(n)); }
 static inline int vm_any(vm a) { return _mm256_movemask_ps(a) != 0; }
 static inline vf v_select(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, m); }
+
+static inline float v_sum_lanes(vf a)
+{
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+static inline float v_max_lanes(vf a)
+{
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
 
 static inline vi vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
 static inline vi vi_of_bits(vf a) { return _mm256_castps_si256(a); }

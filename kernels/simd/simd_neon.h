@@ -84,6 +84,18 @@ static inline vf v_select(vm m, vf a, vf b) { return vbslq_f32(m, a, b); }
 static inline vf v_min(vf a, vf b) { return v_select(v_lt(a, b), a, b); }
 static inline vf v_max(vf a, vf b) { return v_select(v_lt(b, a), a, b); }
 
+static inline float v_sum_lanes(vf a)
+{
+    float32x2_t s = vadd_f32(vget_low_f32(a), vget_high_f32(a));
+    return vget_lane_f32(s, 0) + vget_lane_f32(s, 1);
+}
+static inline float v_max_lanes(vf a)
+{
+    float32x2_t s = vget_low_f32(a), t = vget_high_f32(a);
+    s = vbsl_f32(vcgt_f32(s, t), s, t);
+    return vget_lane_f32(s, 0) > vget_lane_f32(s, 1) ? vget_lane_f32(s, 0) : vget_lane_f32(s, 1);
+}
+
 static inline vi vi_set1(int32_t x) { return vdupq_n_s32(x); }
 static inline vi vi_of_bits(vf a) { return vreinterpretq_s32_f32(a); }
 static inline vf v_of_bits(vi a) { return vreinterpretq_f32_s32(a); }

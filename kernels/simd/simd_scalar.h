@@ -49,6 +49,9 @@ static inline vm vm_first(size_t n) { return n > 0 ? UINT32_MAX : 0; }
 static inline int vm_any(vm a) { return a != 0; }
 static inline vf v_select(vm m, vf a, vf b) { return m ? a : b; }
 
+static inline float v_sum_lanes(vf a) { return a; }
+static inline float v_max_lanes(vf a) { return a; }
+
 static inline vi vi_set1(int32_t x) { return x; }
 static inline vi vi_of_bits(vf a)
 {

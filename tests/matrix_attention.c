@@ -1,0 +1,590 @@
+/* Attention: shapes, layouts and masks against the scalar ISA bit for bit and against double;
+ * the same bits for any number of threads and of queries travelling together; special values. */
+#include "matrix.h"
+#include "ref_attention.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum layout { SEQUENCE_FIRST, JOINT, BATCH_FIRST, LAYOUTS };
+enum mask_style {
+    MASK_OFF,
+    MASK_RANDOM,  /* bool, a third blocked */
+    MASK_CAUSAL,  /* bool, keys after the query: whole blocks are skipped */
+    MASK_HEAVY,   /* bool, nearly all blocked: rows without a key */
+    MASK_ALL,     /* bool, everything blocked */
+    MASK_FINITE,  /* additive */
+    MASK_LOWEST,  /* additive with -Inf */
+    MASK_ADD_ALL, /* additive, everything -Inf */
+    MASK_STYLES
+};
+
+struct scene {
+    t2k_attention_args a;
+    struct guarded q, k, v, mask, out;
+    size_t out_floats;
+    char text[160];
+};
+
+#define PAD 3 /* floats between the rows of BATCH_FIRST and of out */
+
+static size_t extent(const t2k_attention_args *a, int64_t rows, int64_t row, int64_t item)
+{
+    if (rows == 0 || a->items == 0) {
+        return 0;
+    }
+    return (size_t)((rows - 1) * row + (a->items - 1) * item + a->heads * a->head_dim);
+}
+
+static void set_layout(t2k_attention_args *a, enum layout layout)
+{
+    int64_t width = a->heads * a->head_dim, most = a->queries > a->keys ? a->queries : a->keys;
+    int64_t item = layout == JOINT ? 3 * width : width, row = item * a->items;
+    if (layout == BATCH_FIRST) {
+        row = width + PAD;
+        item = row * most;
+    }
+    a->q_row = a->k_row = a->v_row = row;
+    a->q_item = a->k_item = a->v_item = item;
+    a->out_row = layout == BATCH_FIRST ? row : width * a->items + PAD;
+    a->out_item = layout == BATCH_FIRST ? item : width;
+}
+
+/* Which of its four axes the mask really has is random: the others have stride 0. */
+static void set_mask(struct scene *s, struct rng *rng, enum mask_style style)
+{
+    t2k_attention_args *a = &s->a;
+    if (style == MASK_OFF) {
+        return;
+    }
+    int add = style >= MASK_FINITE;
+    int64_t count = a->keys;
+    a->mask_kind = add ? T2K_MASK_ADD : T2K_MASK_BOOL;
+    uint64_t axes = style == MASK_CAUSAL ? 1 : rng_below(rng, 8);
+    if (axes & 1) {
+        a->mask_row = a->keys;
+        count *= a->queries;
+    }
+    if (axes & 2) {
+        a->mask_head = count;
+        count *= a->heads;
+    }
+    if (axes & 4) {
+        a->mask_item = count;
+        count *= a->items;
+    }
+    s->mask = guarded_new((size_t)count, add ? sizeof(float) : 1);
+    for (int64_t i = 0; i < count; i++) {
+        size_t r = rng_below(rng, 30);
+        int64_t key = i % a->keys, query = i / a->keys;
+        int blocked = style == MASK_RANDOM   ? r < 10
+                      : style == MASK_CAUSAL ? key > query
+                      : style == MASK_HEAVY  ? r < 28
+                      : style == MASK_LOWEST ? r < 12
+                                             : style == MASK_ALL || style == MASK_ADD_ALL;
+        if (add) {
+            float x = 4.0f * rng_uniform(rng);
+            ((float *)s->mask.data)[i] = blocked ? -INFINITY : x;
+        } else {
+            ((uint8_t *)s->mask.data)[i] = blocked ? (uint8_t)(1 + rng_below(rng, 255)) : 0;
+        }
+    }
+    a->mask = s->mask.data;
+}
+
+static void scene_open(struct scene *s, struct rng *rng, const int64_t size[5], enum layout layout,
+                       enum mask_style style)
+{
+    memset(s, 0, sizeof *s);
+    t2k_attention_args *a = &s->a;
+    *a = (t2k_attention_args){.size = sizeof *a,
+                              .queries = size[0],
+                              .keys = size[1],
+                              .items = size[2],
+                              .heads = size[3],
+                              .head_dim = size[4]};
+    a->scale = 2.0f / (float)(1 + rng_below(rng, 4));
+    a->empty_row = rng_below(rng, 2) ? T2K_EMPTY_ZERO : T2K_EMPTY_NAN;
+    set_layout(a, layout);
+    size_t queries = extent(a, a->queries, a->q_row, a->q_item);
+    size_t keys = extent(a, a->keys, a->k_row, a->k_item), both = queries > keys ? queries : keys;
+    int64_t width = a->heads * a->head_dim;
+    if (layout == JOINT) {
+        float *x = guarded_floats(&s->q, both + 2 * (size_t)width);
+        rng_fill(rng, x, both + 2 * (size_t)width);
+        a->q = x;
+        a->k = x + width;
+        a->v = x + 2 * width;
+    } else {
+        a->q = guarded_floats(&s->q, queries);
+        a->k = guarded_floats(&s->k, keys);
+        a->v = guarded_floats(&s->v, keys);
+        rng_fill(rng, s->q.data, queries);
+        rng_fill(rng, s->k.data, keys);
+        rng_fill(rng, s->v.data, keys);
+    }
+    set_mask(s, rng, style);
+    s->out_floats = extent(a, a->queries, a->out_row, a->out_item);
+    a->out = guarded_floats(&s->out, s->out_floats);
+    snprintf(s->text, sizeof s->text,
+             "queries %d keys %d items %d heads %d head_dim %d layout %d mask %d empty %d",
+             (int)size[0], (int)size[1], (int)size[2], (int)size[3], (int)size[4], (int)layout,
+             (int)style, (int)a->empty_row);
+}
+
+static void scene_close(struct matrix *m, struct scene *s)
+{
+    struct guarded *all[] = {&s->q, &s->k, &s->v, &s->mask, &s->out};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        if (all[i]->map != NULL) {
+            matrix_check(m, guarded_intact(all[i]), "%s: wrote before buffer %zu", s->text, i);
+            guarded_free(all[i]);
+        }
+    }
+}
+
+static float *new_floats(size_t n)
+{
+    float *x = malloc((n + 1) * sizeof *x);
+    if (x == NULL) {
+        abort();
+    }
+    return x;
+}
+
+/* The floats of out that belong to the result, (queries, items, heads, head_dim) contiguous. */
+static size_t result_floats(const struct scene *s)
+{
+    const t2k_attention_args *a = &s->a;
+    return (size_t)(a->queries * a->items * a->heads * a->head_dim);
+}
+
+static void gather(const struct scene *s, float *to)
+{
+    const t2k_attention_args *a = &s->a;
+    size_t width = (size_t)(a->heads * a->head_dim);
+    for (int64_t l = 0; l < a->queries; l++) {
+        for (int64_t n = 0; n < a->items; n++) {
+            memcpy(to, a->out + l * a->out_row + n * a->out_item, width * sizeof(float));
+            to += width;
+        }
+    }
+}
+
+static float *compute(struct matrix *m, struct scene *s)
+{
+    float *got = new_floats(result_floats(s));
+    memset(s->out.data, 0xa7, s->out.bytes);
+    t2k_status status = t2k_attention(&s->a);
+    matrix_check(m, status == T2K_OK, "%s: %s", s->text, t2k_status_str(status));
+    gather(s, got);
+    return got;
+}
+
+/* Everything of out that is not the result keeps its pattern. */
+static void check_gaps(struct matrix *m, struct scene *s)
+{
+    const t2k_attention_args *a = &s->a;
+    size_t width = (size_t)(a->heads * a->head_dim), changed = 0;
+    for (int64_t l = 0; l < a->queries; l++) {
+        for (int64_t n = 0; n < a->items; n++) {
+            memset(a->out + l * a->out_row + n * a->out_item, 0xa7, width * sizeof(float));
+        }
+    }
+    for (size_t i = 0; i < s->out.bytes; i++) {
+        changed += ((unsigned char *)s->out.data)[i] != 0xa7;
+    }
+    matrix_check(m, changed == 0, "%s: %zu bytes between rows were written", s->text, changed);
+}
+
+static void check_reference(struct matrix *m, const struct scene *s, const float *got)
+{
+    size_t n = result_floats(s), worst = n;
+    double *ref = malloc((n + 1) * sizeof *ref), *bound = malloc((n + 1) * sizeof *bound);
+    if (ref == NULL || bound == NULL) {
+        abort();
+    }
+    ref_attention(&s->a, ref, bound);
+    for (size_t i = 0; i < n && worst == n; i++) {
+        int ok = isnan(ref[i]) ? isnan(got[i]) : fabs((double)got[i] - ref[i]) <= bound[i];
+        worst = ok ? n : i;
+    }
+    matrix_check(m, worst == n, "%s: element %zu: got %a, reference %a, allowed %a", s->text, worst,
+                 worst < n ? (double)got[worst] : 0.0, worst < n ? ref[worst] : 0.0,
+                 worst < n ? bound[worst] : 0.0);
+    free(ref);
+    free(bound);
+}
+
+struct team_call {
+    const t2k_attention_args *a;
+    t2k_status status[8];
+};
+
+static void team_body(t2k_team *team, void *arg)
+{
+    struct team_call *call = arg;
+    call->status[t2k_team_rank(team)] = t2k_attention_team(team, call->a);
+}
+
+/* One query at a time, 1 to 4 threads and the collective form: the bits of `want`. */
+static void check_ways(struct matrix *m, struct scene *s, const float *want)
+{
+    const t2k_attention_args whole = s->a;
+    size_t n = result_floats(s);
+    float *got = new_floats(n);
+    memset(s->out.data, 0xa7, s->out.bytes);
+    for (int64_t l = 0; l < whole.queries; l++) {
+        t2k_attention_args one = whole;
+        one.queries = 1;
+        one.q = whole.q + l * whole.q_row;
+        one.out = whole.out + l * whole.out_row;
+        if (whole.mask_kind == T2K_MASK_BOOL) {
+            one.mask = (const uint8_t *)whole.mask + l * whole.mask_row;
+        } else if (whole.mask_kind == T2K_MASK_ADD) {
+            one.mask = (const float *)whole.mask + l * whole.mask_row;
+        }
+        matrix_check(m, t2k_attention(&one) == T2K_OK, "%s: query %d alone", s->text, (int)l);
+    }
+    gather(s, got);
+    matrix_same(m, got, want, n, "%s: one query at a time", s->text);
+    for (int threads = 1; threads <= 4; threads++) {
+        free(got);
+        t2k_set_num_threads(threads);
+        got = compute(m, s);
+        matrix_same(m, got, want, n, "%s: %d threads", s->text, threads);
+        struct team_call call = {.a = &s->a};
+        memset(s->out.data, 0xa7, s->out.bytes);
+        t2k_parallel(threads, team_body, &call);
+        for (int i = 0; i < threads; i++) {
+            matrix_check(m, call.status[i] == T2K_OK, "%s: team member %d", s->text, i);
+        }
+        gather(s, got);
+        matrix_same(m, got, want, n, "%s: team of %d", s->text, threads);
+    }
+    t2k_set_num_threads(0);
+    free(got);
+}
+
+/* Computes, records, and compares with the scalar ISA. The caller frees the result. */
+static float *record(struct matrix *m, struct scene *s, int full_only)
+{
+    struct guarded *inputs[] = {&s->q, &s->k, &s->v, &s->mask};
+    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
+        if (inputs[i]->map != NULL) {
+            guarded_seal(inputs[i]);
+        }
+    }
+    size_t n = result_floats(s);
+    float *got = compute(m, s);
+    check_gaps(m, s);
+    matrix_result(m, full_only, got, n);
+    if (m->isa != 0) {
+        matrix_use_scalar(m);
+        float *want = compute(m, s);
+        matrix_use_tested(m);
+        matrix_same(m, got, want, n, "%s: as scalar", s->text);
+        free(want);
+    }
+    return got;
+}
+
+static void shape_case(struct matrix *m, int full_only, int64_t queries, int64_t keys, int64_t dim,
+                       int64_t budget)
+{
+    struct rng *rng = &m->rng;
+    int64_t size[5] = {queries, keys, 1 + (int64_t)rng_below(rng, 5),
+                       1 + (int64_t)rng_below(rng, 8), dim};
+    int64_t one = queries * (keys + 8) * dim;
+    while (size[2] * size[3] > 1 && size[2] * size[3] * one > budget) {
+        size[size[2] > size[3] ? 2 : 3]--;
+    }
+    struct scene s;
+    enum layout layout = (enum layout)rng_below(rng, LAYOUTS);
+    enum mask_style style = (enum mask_style)rng_below(rng, keys > 0 ? MASK_STYLES : 1);
+    scene_open(&s, rng, size, layout, style);
+    float *got = record(m, &s, full_only);
+    if (m->isa == 0) {
+        check_reference(m, &s, got);
+    }
+    if (rng_below(rng, 4) == 0) {
+        check_ways(m, &s, got);
+    }
+    free(got);
+    scene_close(m, &s);
+}
+
+static const int64_t sizes[] = {1, 2, 3, 5, 9, 10, 15, 16, 17, 63, 64, 65, 100, 130, 257};
+static const int64_t dims[] = {1, 3, 8, 11, 16, 32, 33, 64, 128, 256, 1024};
+
+static void small_shapes(struct matrix *m)
+{
+    const size_t count = 13;
+    for (size_t i = 0; i < count; i++) {
+        for (size_t j = 0; j <= count; j++) { /* the last one is no keys at all */
+            int64_t dim = dims[rng_below(&m->rng, sizes[i] * sizes[j] > 2500 ? 6 : 8)];
+            shape_case(m, 0, sizes[i], j < count ? sizes[j] : 0, dim, 60000);
+        }
+    }
+}
+
+static void all_shapes(struct matrix *m)
+{
+    const size_t count = sizeof sizes / sizeof sizes[0];
+    for (size_t i = 0; i < count; i++) {
+        for (size_t j = 0; j < count; j++) {
+            for (size_t k = 0; k < sizeof dims / sizeof dims[0]; k++) {
+                if (sizes[i] * sizes[j] * dims[k] < 5000000) {
+                    shape_case(m, 1, sizes[i], sizes[j], dims[k], 300000);
+                }
+            }
+        }
+    }
+}
+
+/* ---- special values ------------------------------------------------------------------------- */
+
+/* One item and head whose keys `at` (both, if > 0) are blocked for even queries only: what k or v
+ * holds there must not reach an even query, and the formula decides for the odd ones. */
+static void poison_case(struct matrix *m, int additive, float poison, int in_v)
+{
+    const int64_t size[5] = {11, 70, 1, 1, 19};
+    struct scene clean, dirty;
+    struct rng copy = m->rng;
+    scene_open(&clean, &m->rng, size, SEQUENCE_FIRST, MASK_OFF);
+    scene_open(&dirty, &copy, size, SEQUENCE_FIRST, MASK_OFF);
+    struct guarded mask = guarded_new(11 * 70, additive ? sizeof(float) : 1);
+    for (int i = 0; i < 11 * 70; i++) {
+        int blocked = i / 70 % 2 == 0 && (i % 70 == 5 || i % 70 == 66);
+        if (additive) {
+            ((float *)mask.data)[i] = blocked ? -INFINITY : 0.25f;
+        } else {
+            ((uint8_t *)mask.data)[i] = (uint8_t)blocked;
+        }
+    }
+    clean.a.mask = dirty.a.mask = mask.data;
+    clean.a.mask_kind = dirty.a.mask_kind = additive ? T2K_MASK_ADD : T2K_MASK_BOOL;
+    clean.a.mask_row = dirty.a.mask_row = 70;
+    for (int key = 5; key <= 66; key += 61) {
+        float *row = (float *)(in_v ? dirty.v.data : dirty.k.data) + key * dirty.a.k_row;
+        row[18] = poison;
+    }
+    float *want = record(m, &clean, 0), *got = record(m, &dirty, 0);
+    for (size_t l = 0; l < 11; l++) {
+        if (l % 2 == 0) {
+            matrix_same(m, got + l * 19, want + l * 19, 19, "poison %g in_v %d query %zu",
+                        (double)poison, in_v, l);
+        } else if (in_v) {
+            matrix_same(m, got + l * 19, want + l * 19, 18, "poison %g beside it, query %zu",
+                        (double)poison, l);
+            int ok = isnan(poison) ? isnan(got[l * 19 + 18]) : got[l * 19 + 18] == poison;
+            matrix_check(m, ok, "poison %g must show in query %zu", (double)poison, l);
+        } else if (isnan(poison)) {
+            matrix_check(m, isnan(got[l * 19]) && isnan(got[l * 19 + 18]),
+                         "a NaN key must show in query %zu", l);
+        }
+    }
+    free(want);
+    free(got);
+    guarded_free(&mask);
+    scene_close(m, &clean);
+    scene_close(m, &dirty);
+}
+
+/* Rows where every score is absorbed by `add` are uniform: the mean, in the documented order. One
+ * channel's mean is too small for a float and negative: the result's zeros are positive. */
+static void uniform_case(struct matrix *m, float add)
+{
+    const int64_t size[5] = {9, 21, 2, 2, 13};
+    struct scene s;
+    scene_open(&s, &m->rng, size, SEQUENCE_FIRST, MASK_OFF);
+    s.mask = guarded_new(21, sizeof(float));
+    for (int64_t key = 0; key < 21; key++) {
+        ((float *)s.mask.data)[key] = add;
+        ((float *)s.v.data)[key * s.a.v_row] = key == 4 ? -0x1p-149f : 0.0f;
+    }
+    s.a.mask = s.mask.data;
+    s.a.mask_kind = T2K_MASK_ADD;
+    float *got = record(m, &s, 0);
+    const size_t width = 26, n = result_floats(&s);
+    float *want = new_floats(n);
+    for (size_t i = 0; i < n; i++) {
+        size_t item = i / width % 2, column = i % width;
+        float sum = 0.0f;
+        for (size_t key = 0; key < 21; key++) {
+            sum += s.a.v[key * (size_t)s.a.v_row + item * (size_t)s.a.v_item + column];
+        }
+        want[i] = sum * (1.0f / 21.0f) + 0.0f;
+    }
+    matrix_same(m, got, want, n, "uniform rows under %g", (double)add);
+    free(got);
+    free(want);
+    scene_close(m, &s);
+}
+
+/* One key: the result is v itself, zeros positive. So exp(0) and 1 / 1 are exact. */
+static void single_key_case(struct matrix *m, int64_t dim)
+{
+    const int64_t size[5] = {7, 1, 2, 3, dim};
+    struct scene s;
+    scene_open(&s, &m->rng, size, SEQUENCE_FIRST, MASK_OFF);
+    ((float *)s.v.data)[0] = -0.0f;
+    ((float *)s.v.data)[1] = 0x1p-149f;
+    ((float *)s.v.data)[2] = -FLT_MAX;
+    float *got = record(m, &s, 0);
+    float *want = new_floats(result_floats(&s));
+    size_t row = (size_t)(6 * dim);
+    for (size_t i = 0; i < 7 * row; i++) {
+        want[i] = s.a.v[i % row] + 0.0f;
+    }
+    matrix_same(m, got, want, 7 * row, "one key, head_dim %d", (int)dim);
+    free(got);
+    free(want);
+    scene_close(m, &s);
+}
+
+/* Scores of -Inf by arithmetic: they weigh nothing while another key is left, and a row of nothing
+ * else is NaN whatever empty_row says. Queries are positive, so k = -Inf gives s = -Inf. */
+static void lowest_scores_case(struct matrix *m)
+{
+    const int64_t size[5] = {6, 80, 1, 1, 5};
+    struct scene s;
+    scene_open(&s, &m->rng, size, SEQUENCE_FIRST, MASK_OFF);
+    s.a.empty_row = T2K_EMPTY_ZERO;
+    float *q = s.q.data, *k = s.k.data;
+    for (int i = 0; i < 30; i++) {
+        q[i] = fabsf(q[i]) + 0.5f;
+    }
+    for (int key = 0; key < 67; key++) {
+        k[key * 5] = -INFINITY;
+    }
+    float *got = record(m, &s, 0);
+    t2k_attention_args rest = s.a;
+    float alone[30];
+    uint8_t mask[80] = {0};
+    memset(mask, 1, 67);
+    rest.mask_kind = T2K_MASK_BOOL;
+    rest.mask = mask;
+    rest.out = alone;
+    rest.out_row = 5;
+    t2k_attention(&rest);
+    matrix_same(m, got, alone, 30, "scores of -Inf weigh nothing");
+    for (int masked = 0; masked < 2; masked++) {
+        size_t numbers = 0;
+        for (int key = 0; key < 80; key++) {
+            mask[key] = key >= 67;
+        }
+        rest.keys = masked ? 80 : 67;
+        rest.mask_kind = masked ? T2K_MASK_BOOL : T2K_MASK_NONE;
+        t2k_attention(&rest);
+        for (int i = 0; i < 30; i++) {
+            numbers += isnan(alone[i]) ? 0 : 1;
+        }
+        matrix_check(m, numbers == 0, "only scores of -Inf, masked %d: %zu are numbers", masked,
+                     numbers);
+    }
+    free(got);
+    scene_close(m, &s);
+}
+
+/* Magnitudes that overflow or underflow, and non-finite operands anywhere: as scalar. */
+static void extreme_cases(struct matrix *m)
+{
+    static const float factors[] = {1e15f, 1e19f, 1e30f, 1e-22f, 1e-40f, FLT_MAX};
+    static const float odd[] = {INFINITY, -INFINITY, NAN, FLT_MAX, -FLT_MAX, 0x1p-149f, -0.0f};
+    const int64_t size[5] = {17, 75, 1, 2, 9};
+    for (size_t i = 0; i < 60; i++) {
+        struct scene s;
+        enum mask_style style = (enum mask_style)rng_below(&m->rng, MASK_STYLES);
+        scene_open(&s, &m->rng, size, SEQUENCE_FIRST, style);
+        struct guarded *part = i % 3 == 0 ? &s.q : i % 3 == 1 ? &s.k : &s.v;
+        size_t n = part->bytes / sizeof(float);
+        float *x = part->data;
+        if (i < 18) {
+            for (size_t j = 0; j < n; j++) {
+                x[j] *= factors[i / 3];
+            }
+        } else {
+            for (size_t j = 0; j < 1 + i % 4; j++) {
+                x[rng_below(&m->rng, n)] = odd[rng_below(&m->rng, 7)];
+            }
+        }
+        float *got = record(m, &s, 0);
+        check_ways(m, &s, got);
+        free(got);
+        scene_close(m, &s);
+    }
+}
+
+static void refused(struct matrix *m)
+{
+    float x[64] = {0}, out[64] = {0};
+    t2k_attention_args good = {.size = sizeof good, .queries = 2, .keys = 2, .items = 2};
+    good.heads = good.head_dim = 2;
+    good.q = good.k = good.v = x;
+    good.out = out;
+    set_layout(&good, SEQUENCE_FIRST);
+    matrix_check(m, t2k_attention(NULL) == T2K_ERR_ARG, "NULL arguments");
+    matrix_check(m, t2k_attention(&good) == T2K_OK, "good arguments");
+    memset(out, 0x55, sizeof out);
+#define REFUSED(change)                                                      \
+    {                                                                        \
+        t2k_attention_args a = good;                                         \
+        change;                                                              \
+        matrix_check(m, t2k_attention(&a) == T2K_ERR_ARG, "takes " #change); \
+    }
+    REFUSED(a.size = 8)
+    REFUSED(a.queries = -1)
+    REFUSED(a.keys = -1)
+    REFUSED(a.items = -1)
+    REFUSED(a.heads = -1)
+    REFUSED(a.head_dim = -1)
+    REFUSED(a.head_dim = 1025)
+    REFUSED(a.q = NULL)
+    REFUSED(a.k = NULL)
+    REFUSED(a.v = NULL)
+    REFUSED(a.out = NULL)
+    REFUSED(a.q_row = -1)
+    REFUSED(a.k_item = -8)
+    REFUSED(a.v_row = INT64_MAX / 4)
+    REFUSED(a.q_item = INT64_MAX)
+    REFUSED(a.keys = INT64_MAX)
+    REFUSED(a.out_item = 3)
+    REFUSED(a.out_row = 4)
+    REFUSED(a.mask_kind = T2K_MASK_BOOL)
+    REFUSED(a.mask_kind = (t2k_mask_kind)3; a.mask = x)
+    REFUSED(a.mask_kind = T2K_MASK_ADD; a.mask = x; a.mask_head = -1)
+    REFUSED(a.mask_kind = T2K_MASK_ADD; a.mask = x; a.mask_row = INT64_MAX / 2)
+    REFUSED(a.empty_row = (t2k_empty_row)2)
+#undef REFUSED
+    size_t changed = 0;
+    for (size_t i = 0; i < sizeof out; i++) {
+        changed += ((unsigned char *)out)[i] != 0x55;
+    }
+    matrix_check(m, changed == 0, "refused calls wrote %zu bytes", changed);
+    t2k_attention_args none = {.size = sizeof none, .keys = 5, .items = 2, .heads = 2};
+    matrix_check(m, t2k_attention(&none) == T2K_OK, "no queries, NULL pointers");
+}
+
+void matrix_attention(struct matrix *m)
+{
+    static const float poisons[] = {INFINITY, -INFINITY, NAN};
+    small_shapes(m);
+    for (size_t i = 0; i < 12; i++) {
+        poison_case(m, i % 2 == 1, poisons[i / 4], i / 2 % 2 == 1);
+    }
+    uniform_case(m, -1e9f);
+    uniform_case(m, -FLT_MAX);
+    uniform_case(m, FLT_MAX);
+    single_key_case(m, 8);
+    single_key_case(m, 37);
+    lowest_scores_case(m);
+    extreme_cases(m);
+    refused(m);
+    if (m->tier == TIER_FULL) {
+        all_shapes(m);
+    }
+}

@@ -1,0 +1,88 @@
+#include "ref_attention.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#define BLOCK 64
+
+/* 1 where the key is blocked; else *add is what the mask adds. */
+static int masked(const t2k_attention_args *a, int64_t item, int64_t head, int64_t l, int64_t s,
+                  double *add)
+{
+    int64_t at = item * a->mask_item + head * a->mask_head + l * a->mask_row + s;
+    *add = 0.0;
+    if (a->mask_kind == T2K_MASK_BOOL) {
+        return ((const uint8_t *)a->mask)[at] != 0;
+    }
+    if (a->mask_kind == T2K_MASK_ADD) {
+        *add = ((const float *)a->mask)[at];
+        return *add == -INFINITY;
+    }
+    return 0;
+}
+
+static void row(const t2k_attention_args *a, int64_t item, int64_t head, int64_t l, double *weight,
+                double *error, double *out, double *bound)
+{
+    const double u = 0x1p-24;
+    const float *q = a->q + l * a->q_row + item * a->q_item + head * a->head_dim;
+    double top = -INFINITY, sum = 0.0, spread = 0.0;
+    for (int64_t s = 0; s < a->keys; s++) {
+        const float *k = a->k + s * a->k_row + item * a->k_item + head * a->head_dim;
+        double dot = 0.0, size = 0.0, add;
+        for (int64_t c = 0; c < a->head_dim; c++) {
+            double x = (double)q[c] * (double)a->scale * (double)k[c];
+            dot += x;
+            size += fabs(x);
+        }
+        int blocked = masked(a, item, head, l, s, &add);
+        weight[s] = blocked ? -INFINITY : dot + add;
+        error[s] = ((double)a->head_dim + 3.0) * size + 2.0 * fabs(dot + add);
+        top = fmax(top, weight[s]);
+    }
+    double blocks = (double)((a->keys + BLOCK - 1) / BLOCK);
+    for (int64_t s = 0; s < a->keys; s++) {
+        double below = weight[s] - top;
+        weight[s] = isinf(top) ? 0.0 : exp(below);
+        sum += weight[s];
+        error[s] =
+            weight[s] == 0.0
+                ? 0.0
+                : u * (error[s] - 2.0 * below + fmin((double)a->keys, BLOCK) + 6.0 * blocks + 8.0);
+    }
+    for (int64_t s = 0; s < a->keys; s++) {
+        weight[s] /= sum > 0.0 ? sum : 1.0;
+        spread += weight[s] * error[s];
+    }
+    for (int64_t c = 0; c < a->head_dim; c++) {
+        double value = 0.0, size = 0.0, moved = 0.0;
+        for (int64_t s = 0; s < a->keys; s++) {
+            double v = a->v[s * a->v_row + item * a->v_item + head * a->head_dim + c];
+            value += weight[s] * v;
+            size += weight[s] * fabs(v);
+            moved += weight[s] * fabs(v) * error[s];
+        }
+        double empty = a->empty_row == T2K_EMPTY_ZERO ? 0.0 : NAN;
+        out[c] = isinf(top) ? empty : value;
+        bound[c] = moved + size * spread + 0x1p-140;
+    }
+}
+
+void ref_attention(const t2k_attention_args *a, double *out, double *bound)
+{
+    double *weight = malloc(((size_t)a->keys + 1) * sizeof *weight);
+    double *error = malloc(((size_t)a->keys + 1) * sizeof *error);
+    if (weight == NULL || error == NULL) {
+        abort();
+    }
+    for (int64_t l = 0; l < a->queries; l++) {
+        for (int64_t item = 0; item < a->items; item++) {
+            for (int64_t head = 0; head < a->heads; head++) {
+                int64_t at = ((l * a->items + item) * a->heads + head) * a->head_dim;
+                row(a, item, head, l, weight, error, out + at, bound + at);
+            }
+        }
+    }
+    free(weight);
+    free(error);
+}

@@ -26,7 +26,7 @@ static void print_help(void)
     printf("\n  t2 COMMAND --help   options of a command\n"
            "  t2 --version        version, compiler, instruction sets\n\n"
            "examples:\n"
-           "  t2 run runtime/models/t2-chars --prompt 'S81241='\n"
+           "  t2 run runtime/models/t2-chars --prompt 'Rhagga='\n"
            "  t2 init example --vocab-size 1000 --seed 0\n"
            "  echo '1 2 3' | t2 run example --ids -\n\n"
            "environment: T2K_ISA caps the instruction set, T2K_NUM_THREADS sets the threads.\n"

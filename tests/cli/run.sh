@@ -95,10 +95,10 @@ stdout_has 'threads  1'
 # ---- prompts --------------------------------------------------------------------------------
 expect 0 'experts|fingerprint' "$t2" run "$chars" --prompt 'Rhagga='
 stdout_is 'aggah;'
-expect 0 '' "$t2" run "$chars" --prompt 'S81241=' -n 2
-stdout_is '11'
-expect 0 '' "$t2" run "$chars" --prompt 'S81241=' --json
-stdout_has '"text":"11248;"'
+expect 0 '' "$t2" run "$chars" --prompt 'Rhagga=' -n 2
+stdout_is 'ag'
+expect 0 '' "$t2" run "$chars" --prompt 'Rhagga=' --json
+stdout_has '"text":"aggah;"'
 expect 0 '' "$t2" run "$chars" --prompt 'Cabh' --temp 1 --seed 7
 first=$(cat "$dir/out")
 expect 0 '' "$t2" run "$chars" --prompt 'Cabh' --temp 1 --seed 7
@@ -106,7 +106,7 @@ stdout_is "$first"
 expect 2 'not in the vocabulary' "$t2" run "$chars" --prompt 'Rx='
 expect 2 '' "$t2" run "$chars" --prompt ''
 expect 2 '' "$t2" run "$chars" --prompt 'Raaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa='
-printf 'R\tRhagga=\taggah;\nS\tS81241=\t11248;\nS\tS81241=\t11111;\n' > "$dir/tasks.tsv"
+printf 'R\tRhagga=\taggah;\nS\tRhagga=\taggah;\nS\tRhagga=\taggaa;\n' > "$dir/tasks.tsv"
 expect 0 '' "$t2" eval "$chars" --tasks "$dir/tasks.tsv" --show 1
 stdout_has 'R           1 of    1 right'
 stdout_has 'S           1 of    2 right'

@@ -1,0 +1,114 @@
+/* New models with random weights in PyTorch's default distributions. Element i of a tensor comes
+ * from one Philox block: key of (seed, tensor name), counter i. Normal numbers by Box and Muller
+ * in double, with functions that give the same bits on every CPU. */
+#include "io/error.h"
+#include "io/text.h"
+#include "model/model.h"
+
+#include <errno.h>
+#include <math.h>
+#include <sleef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#define TWO_PI 6.283185307179586476925
+
+/* sqrt(-2 log u) cos(2 pi v), with u in (0, 1] so that the logarithm is finite. */
+static double normal(const uint32_t words[4])
+{
+    double u = t2_random_uniform(words[0], words[1]) + 0x1p-53;
+    double v = t2_random_uniform(words[2], words[3]);
+    return sqrt(-2.0 * Sleef_cinz_logd1_u10purec(u)) * Sleef_cinz_cosd1_u10purec(TWO_PI * v);
+}
+
+static void fill(const t2_spec *spec, uint64_t seed, float *data)
+{
+    t2_random random = t2_random_key(seed, spec->name, 0);
+    int64_t count = t2_spec_elements(spec);
+    for (int64_t i = 0; i < count; i++) {
+        if (spec->fill == T2_FILL_CONST) {
+            data[i] = (float)spec->value;
+            continue;
+        }
+        const uint32_t counter[4] = {(uint32_t)i, (uint32_t)((uint64_t)i >> 32), 0, 0};
+        uint32_t words[4];
+        t2k_philox4x32(counter, random.key, words);
+        if (spec->fill == T2_FILL_NORMAL) {
+            data[i] = (float)normal(words);
+        } else {
+            data[i] = (float)((2.0 * t2_random_uniform(words[0], words[1]) - 1.0) * spec->value);
+        }
+    }
+}
+
+/* One tensor of the list; its name and shape live in `spec`. */
+static t2_status make_tensor(const t2_spec *spec, uint64_t seed, t2_tensor *tensor, t2_error *err)
+{
+    int64_t count = t2_spec_elements(spec);
+    float *data = t2_alloc(count, sizeof(float));
+    if (data == NULL) {
+        return t2_fail(err, T2_ERR_NOMEM, "out of memory for tensor %s", spec->name);
+    }
+    fill(spec, seed, data);
+    t2_tensor made = {.name = spec->name,
+                      .dtype = T2_F32,
+                      .rank = spec->rank,
+                      .shape = spec->shape,
+                      .data = data,
+                      .bytes = (size_t)count * sizeof(float)};
+    *tensor = made;
+    return T2_OK;
+}
+
+static t2_status write_weights(const char *path, const t2_config *config, uint64_t seed,
+                               t2_error *err)
+{
+    size_t count = (size_t)t2_model_tensor_count(config);
+    t2_spec *specs = calloc(count, sizeof specs[0]);
+    t2_tensor *tensors = calloc(count, sizeof tensors[0]);
+    t2_status status = T2_OK;
+    if (specs == NULL || tensors == NULL) {
+        status = t2_fail(err, T2_ERR_NOMEM, "out of memory");
+    }
+    for (size_t i = 0; i < count && status == T2_OK; i++) {
+        t2_model_spec(config, (int64_t)i, &specs[i]);
+        status = make_tensor(&specs[i], seed, &tensors[i], err);
+    }
+    if (status == T2_OK) {
+        status = t2_safetensors_write(path, tensors, count, NULL, 0, err);
+    }
+    for (size_t i = 0; tensors != NULL && i < count; i++) {
+        free((void *)(uintptr_t)tensors[i].data);
+    }
+    free(tensors);
+    free(specs);
+    return status;
+}
+
+t2_status t2_init_model(const char *dir, const t2_config *config, uint64_t seed, t2_error *err)
+{
+    if (dir == NULL || config == NULL) {
+        return t2_fail(err, T2_ERR_ARG, "no folder or no configuration");
+    }
+    t2_status status = t2_config_check(config, err);
+    if (status != T2_OK) {
+        return status;
+    }
+    if (mkdir(dir, 0777) != 0 && errno != EEXIST) {
+        return t2_fail_errno(err, errno, dir, "making the folder");
+    }
+    char *config_path = t2_path_join(dir, "config.json");
+    char *weights_path = t2_path_join(dir, "model.safetensors");
+    if (config_path == NULL || weights_path == NULL) {
+        status = t2_fail(err, T2_ERR_NOMEM, "out of memory");
+    } else {
+        status = write_weights(weights_path, config, seed, err);
+    }
+    if (status == T2_OK) {
+        status = t2_config_write(config_path, config, err);
+    }
+    free(config_path);
+    free(weights_path);
+    return status;
+}

@@ -92,6 +92,9 @@ T2K_API t2k_status t2k_isa_get(int index, t2k_isa_info *info);
 T2K_API int t2k_get_num_threads(void);
 T2K_API t2k_status t2k_set_num_threads(int n);
 
+/* Nonzero where that number was asked for, so that every operation uses all of them. */
+T2K_API int t2k_threads_exact(void);
+
 /* Why t2k_get_num_threads() is what it is, such as "cgroup quota"; never NULL. */
 T2K_API const char *t2k_threads_reason(void);
 
@@ -119,8 +122,8 @@ typedef enum t2k_activation { T2K_ACT_NONE = 0, T2K_ACT_RELU = 1 } t2k_activatio
 /* What happens to each element v of the product on its way out, in this order, each step
  * rounded once and skipped where its field is NULL or 0:
  *   v + bias[j];  v * scale[j];  activation (relu: v < 0 ? +0 : v);  v + residual[i*ldr + j].
- * `size` is sizeof(t2k_epilogue), so that later fields can be added. residual may be C itself
- * (with ldr = ldc) only when beta = 0 and k <= T2K_CHUNK_K. */
+ * `size` is sizeof(t2k_epilogue), so that later fields can be added. residual may be C itself, with
+ * ldr = ldc, where k <= 256 (any beta); for larger k, C holds the running sums: T2K_ERR_ARG. */
 typedef struct t2k_epilogue {
     size_t size;
     const float *bias;  /* (n) or NULL */
@@ -183,14 +186,17 @@ T2K_API t2k_status t2k_svd_rebuild(t2k_transpose trans_w, int64_t m, int64_t n, 
 /* ---- rows --------------------------------------------------------------------------------- */
 
 /* Y[i,:] = exp(X[i,:] - max_i) / sum. X, Y (rows, cols); in place with Y = X and ldy = ldx.
- * A row with NaN or +Inf, or of -Inf only, becomes NaN. Error <= 4 ULP for normal results. */
+ * A row with NaN or +Inf, or of -Inf only, becomes NaN. Error <= (d + D + cols/64 + 14) * 2^-24 * Y
+ * + 2^-148 with d = max - x (its rounding dominates) and D the mean of d weighted by Y. */
 T2K_API t2k_status t2k_softmax(int64_t rows, int64_t cols, const float *X, int64_t ldx, float *Y,
                                int64_t ldy);
 
 /* z = X[i,:] * scale + residual[i,:] (each optional, each rounded), then
  * Y[i,:] = (z - mean) / sqrt(var + eps) * weight + bias, var biased (divisor cols).
  * X, residual, Y (rows, cols); scale, weight, bias (cols) or NULL. In place on X or residual.
- * eps >= 0. A row with a NaN or infinite z becomes NaN. */
+ * eps >= 0. A row with a NaN or infinite z, or whose sums overflow, becomes NaN. Error <= 2^-20 *
+ * (|weight| * largest |(z - mean) / sqrt(var + eps)| of the row + |bias|), even where the mean is
+ * 1e5 deviations. */
 T2K_API t2k_status t2k_layer_norm(int64_t rows, int64_t cols, const float *X, int64_t ldx,
                                   const float *scale, const float *residual, int64_t ldr,
                                   const float *weight, const float *bias, float eps, float *Y,
@@ -262,7 +268,8 @@ typedef enum t2k_empty_row {
  * and likewise for k, v and out, so that sequence-first (L, N, E) tensors and the parts of a
  * joint (L, N, 3E) projection need no copy. The mask's element (item, head, l, s) lies at
  *   mask[item * mask_item + head * mask_head + l * mask_row + s] (strides may be 0).
- * A blocked key contributes nothing, not even a NaN of its v. keys = 0 counts as all blocked. */
+ * A blocked key contributes nothing, not even a NaN of its v. keys = 0 counts as all blocked.
+ * Strides >= 0; the rows of out must not overlap; head_dim <= 1024. */
 typedef struct t2k_attention_args {
     size_t size; /* sizeof(t2k_attention_args) */
     int64_t queries, keys, items, heads, head_dim;

@@ -9,4 +9,10 @@ void ref_sgemm(t2k_transpose trans_a, t2k_transpose trans_b, size_t m, size_t n,
                const float *A, size_t lda, const float *B, size_t ldb, double *sum,
                double *sum_abs);
 
+/* The same product in float, literally by rule 1 of docs/numerics.md: the bits that every kernel
+ * has to give. residual may be C. epilogue may be NULL. */
+void ref_sgemm_strict(t2k_transpose trans_a, t2k_transpose trans_b, size_t m, size_t n, size_t k,
+                      float alpha, const float *A, size_t lda, const float *B, size_t ldb,
+                      float beta, float *C, size_t ldc, const t2k_epilogue *epilogue);
+
 #endif

@@ -23,6 +23,10 @@ int t2k_cpu_offers(const char *features, char *reason, size_t reason_size);
  * child. */
 int t2k_threads_for_work(double work);
 
+/* The tightest CPU quota, rounded up to whole CPUs, of the control groups (v1 and v2) that the file
+ * `groups` (as /proc/self/cgroup) names, below the mount point `root`; INT_MAX without one. */
+int t2k_cgroup_cpus(const char *groups, const char *root);
+
 /* Nonzero in a child forked after the library was first used. */
 int t2k_is_forked_child(void);
 

@@ -40,7 +40,7 @@ static struct {
     int usable[ISA_COUNT];
     char reason[ISA_COUNT][REASON_SIZE];
     int active; /* index, -1 when T2K_ISA is invalid */
-    char error[256];
+    char error[320];
     t2k_table table[ISA_COUNT]; /* as capped at each usable ISA */
 } state;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -121,6 +121,11 @@ static void build(void)
     }
     state.active = apply_cap(getenv("T2K_ISA"), best);
     atomic_store(&current, state.active);
+    for (int i = 0; i < ISA_COUNT && state.active < 0; i++) {
+        if (state.usable[i]) {
+            snprintf(state.reason[i], REASON_SIZE, "usable; T2K_ISA names no usable ISA");
+        }
+    }
     if (state.active < 0) {
         return;
     }

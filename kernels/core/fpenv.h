@@ -6,6 +6,7 @@
 
 #if defined(__x86_64__)
 #define T2K_FPENV_DEFAULT 0x1f80u /* all exceptions masked, nearest, no FTZ, no DAZ */
+#define T2K_FPENV_FLAGS 0x3fu     /* exceptions seen: no mode, any result is the same */
 static inline uint64_t t2k_fpenv_get(void)
 {
     uint32_t mxcsr;
@@ -19,6 +20,7 @@ static inline void t2k_fpenv_set(uint64_t value)
 }
 #elif defined(__aarch64__)
 #define T2K_FPENV_DEFAULT 0u /* nearest, no FZ, no default NaN */
+#define T2K_FPENV_FLAGS 0u   /* they have a register of their own */
 static inline uint64_t t2k_fpenv_get(void)
 {
     uint64_t fpcr;

@@ -11,44 +11,79 @@
 
 /* ---- product: the group of one numerics class ----------------------------------------------- */
 
-/* What a micro-kernel does with its tile of finished chunk sums, see docs/numerics.md rule 1. */
+/* What happens to finished chunk sums c, see docs/numerics.md rule 1. */
+typedef enum t2k_gemm_mode {
+    T2K_GEMM_GENERAL, /* by the fields below */
+    T2K_GEMM_STORE,   /* C = c: first chunk, alpha = 1, beta = 0, no epilogue to follow */
+    T2K_GEMM_ADD      /* C = c + C: a later chunk, alpha = 1, no epilogue to follow */
+} t2k_gemm_mode;
+
 typedef struct t2k_gemm_out {
+    t2k_gemm_mode mode; /* STORE and ADD are shortcuts with the bits of the general way */
     float alpha;
     float beta;            /* used when first and nonzero */
     int first;             /* first chunk of k: v = alpha*c (beta = 0) or fma(alpha, c, beta*C) */
     int last;              /* last chunk: the epilogue follows */
-    const float *bias;     /* (nr) of this tile or NULL */
-    const float *scale;    /* (nr) or NULL */
-    const float *residual; /* (mr, nr), row stride ldr, or NULL */
+    int relu;              /* this and the rest only when last */
+    const float *bias;     /* (n) from this block's first column on, or NULL */
+    const float *scale;    /* (n) or NULL */
+    const float *residual; /* (m, n), row stride ldr, or NULL */
     size_t ldr;
-    int relu;
 } t2k_gemm_out;
 
-/* C (mr, nr), row stride ldc, from one chunk of kc <= T2K_CHUNK_K:
- *   A packed: element (i, p) at A[p * a_k + i * a_m]; B packed: element (p, j) at B[p * NR + j].
- * 1 <= mr <= MR rows and 1 <= nr <= NR columns are computed and written. */
-typedef void t2k_gemm_ukr_fn(size_t mr, size_t nr, size_t kc, const float *A, size_t a_m,
-                             size_t a_k, const float *B, float *C, size_t ldc,
-                             const t2k_gemm_out *out);
+/* *out for the part of its block that starts at row i, column j. */
+static inline t2k_gemm_out t2k_gemm_out_at(const t2k_gemm_out *out, size_t i, size_t j)
+{
+    t2k_gemm_out part = *out;
+    part.bias = out->bias != NULL ? out->bias + j : NULL;
+    part.scale = out->scale != NULL ? out->scale + j : NULL;
+    part.residual = out->residual != NULL ? out->residual + i * out->ldr + j : NULL;
+    return part;
+}
 
-/* Packs op(B)(0..kc-1, 0..nr-1) into one panel [kc][NR]; columns nr..NR-1 become +0. Element
- * (p, j) is at B[p * b_k + j * b_n], one of the strides being 1. scale (kc) or NULL multiplies
- * row p (rounded once). */
-typedef void t2k_gemm_pack_b_fn(size_t kc, size_t nr, const float *B, size_t b_k, size_t b_n,
-                                const float *scale, float *panel);
+/* Packed operands, one chunk of kc <= T2K_CHUNK_K at a time:
+ *   A: ceil(m / mr) panels of mr * kc floats, element (row r of the panel, p) at [p * mr + r];
+ *      which rows a panel holds is the group's own affair (the last two share what is left).
+ *   B: panel t holds columns t * nr .. t * nr + nr - 1, element (p, column c) at [p * nr + c];
+ *      panels lie b_panel floats apart; columns beyond n are +0. */
 
-/* Packs op(A)(0..mr-1, 0..kc-1) into one panel [kc][MR]; rows mr..MR-1 become +0. Element (i, p)
- * is at A[i * a_m + p * a_k], one of the strides being 1. scale (kc) or NULL multiplies column p.
- */
-typedef void t2k_gemm_pack_a_fn(size_t mr, size_t kc, const float *A, size_t a_m, size_t a_k,
-                                const float *scale, float *panel);
+/* Packs op(A)(0..m-1, 0..kc-1), element (i, p) at A[i * a_m + p * a_k], one stride being 1.
+ * s (kc) or NULL, only with a_k = 1, multiplies column p, rounded once. Writes up to 16 floats
+ * behind the panels. */
+typedef void t2k_gemm_pack_a_fn(size_t m, size_t kc, const float *A, size_t a_m, size_t a_k,
+                                const float *s, float *panels);
+
+/* Packs op(B)(0..kc-1, 0..n-1), element (p, j) at B[p * b_k + j * b_n], one stride being 1.
+ * s (kc) or NULL, only with b_k = 1, multiplies row p, rounded once. */
+typedef void t2k_gemm_pack_b_fn(size_t n, size_t kc, const float *B, size_t b_k, size_t b_n,
+                                const float *s, float *panels, size_t b_panel);
+
+/* C (m, n) from packed A and packed B. */
+typedef void t2k_gemm_block_fn(size_t m, size_t n, size_t kc, const float *A, const float *B,
+                               size_t b_panel, float *C, size_t ldc, const t2k_gemm_out *out);
+
+/* C (m, n) from A in place, element (i, p) at A[i * a_m + p * a_k], and B either packed
+ * (padded = 1, b_k = nr) or in place (padded = 0, row-major with row stride b_k, b_panel = nr, n a
+ * multiple of the group's direct_step). Made for few rows and for small products. */
+typedef void t2k_gemm_strip_fn(size_t m, size_t n, size_t kc, const float *A, size_t a_m,
+                               size_t a_k, const float *B, size_t b_k, size_t b_panel, int padded,
+                               float *C, size_t ldc, const t2k_gemm_out *out);
+
+/* C (m, n) = beta * C (+0 where beta = 0), then the epilogue: a product of nothing. */
+typedef void t2k_gemm_scale_fn(size_t m, size_t n, float *C, size_t ldc, const t2k_gemm_out *out);
 
 typedef const struct t2k_gemm_group {
     size_t mr, nr; /* tile of the micro-kernel */
-    size_t mc, nc; /* rows and columns per cache block: multiples of mr and nr */
-    t2k_gemm_ukr_fn *ukr;
+    size_t mc;     /* rows per packed block of A (stays in L2): a multiple of mr */
+    size_t nc;     /* columns of B kept packed for further blocks of A: a multiple of nr */
+    size_t few;    /* up to this many rows A is read in place */
+    unsigned char strip_panels[8]; /* panels that `strip` walks at once, by rows; 0: one */
+    size_t direct_step;            /* n has to be a multiple of this for B in place */
     t2k_gemm_pack_a_fn *pack_a;
     t2k_gemm_pack_b_fn *pack_b;
+    t2k_gemm_block_fn *block;
+    t2k_gemm_strip_fn *strip;
+    t2k_gemm_scale_fn *scale;
 } t2k_gemm_group;
 
 /* ---- rows and elements ---------------------------------------------------------------------- */
@@ -83,9 +118,14 @@ typedef void t2k_dropout_fn(size_t n, const float *X, uint32_t threshold, float 
 
 /* ---- attention ------------------------------------------------------------------------------ */
 
-/* Queries first_query .. first_query + queries - 1 of one (item, head) of args; queries <=
- * T2K_ATTENTION_QUERIES. workspace: T2K_ATTENTION_FLOATS floats plus what head_dim needs (see
- * t2k_attention_workspace), aligned to T2K_ALIGN. */
+/* Floats of an attention tile's workspace: Q packed and the running O, then the scores, one group
+ * of V and six rows of per-query numbers. */
+#define T2K_ATTENTION_FLOATS(head_dim)                                          \
+    ((2 * (((size_t)(head_dim) + 15) / 16 * 16) + 2 * T2K_ATTENTION_KEYS + 6) * \
+     T2K_ATTENTION_QUERIES)
+
+/* Queries first_query .. first_query + queries - 1 of one (item, head) of args, 1 <= queries <=
+ * T2K_ATTENTION_QUERIES. workspace: T2K_ATTENTION_FLOATS(head_dim), aligned to T2K_ALIGN. */
 typedef void t2k_attention_fn(const t2k_attention_args *args, size_t item, size_t head,
                               size_t first_query, size_t queries, float *workspace);
 

@@ -32,6 +32,7 @@ static int positive_int(const char *text)
     }
     char *end;
     long value = strtol(text, &end, 10);
+    end += strspn(end, " \t");
     if (end == text || value < 1 || value > MAX_THREADS || (*end != '\0' && *end != ',')) {
         return 0;
     }
@@ -82,7 +83,7 @@ static int read_line(const char *path, char *line, size_t size)
 
 static int quota_v2(const char *dir)
 {
-    char path[4200], line[128];
+    char path[4400], line[128];
     long long quota, period;
     snprintf(path, sizeof path, "%s/cpu.max", dir);
     if (read_line(path, line, sizeof line) && sscanf(line, "%lld %lld", &quota, &period) == 2) {
@@ -93,7 +94,7 @@ static int quota_v2(const char *dir)
 
 static int quota_v1(const char *dir)
 {
-    char path[4200], quota[64], period[64];
+    char path[4400], quota[64], period[64];
     snprintf(path, sizeof path, "%s/cpu.cfs_quota_us", dir);
     if (!read_line(path, quota, sizeof quota)) {
         return INT_MAX;
@@ -108,7 +109,7 @@ static int quota_v1(const char *dir)
 /* The tightest quota from the process's group up to the root of the hierarchy. */
 static int tightest(const char *root, char *group, int (*quota)(const char *dir))
 {
-    char dir[4160];
+    char dir[4352];
     int least = INT_MAX;
     for (;;) {
         snprintf(dir, sizeof dir, "%s%s", root, group);
@@ -122,15 +123,30 @@ static int tightest(const char *root, char *group, int (*quota)(const char *dir)
     }
 }
 
-static int cgroup_count(void)
+/* Nonzero where the comma-separated list of cgroup v1 controllers holds "cpu". */
+static int lists_cpu(const char *controllers)
 {
-    FILE *f = fopen("/proc/self/cgroup", "re");
+    while (*controllers != '\0') {
+        size_t length = strcspn(controllers, ",");
+        if (length == 3 && strncmp(controllers, "cpu", 3) == 0) {
+            return 1;
+        }
+        controllers += length + (controllers[length] == ',');
+    }
+    return 0;
+}
+
+int t2k_cgroup_cpus(const char *groups, const char *root)
+{
+    FILE *f = fopen(groups, "re");
     if (f == NULL) {
         return INT_MAX;
     }
+    char root_v1[128];
+    snprintf(root_v1, sizeof root_v1, "%s/cpu", root);
     int least = INT_MAX;
     char line[4096];
-    while (fgets(line, sizeof line, f) != NULL) {
+    while (fgets(line, sizeof line, f) != NULL) { /* ID:CONTROLLERS:GROUP */
         line[strcspn(line, "\n")] = '\0';
         char *controllers = strchr(line, ':');
         char *group = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
@@ -141,10 +157,9 @@ static int cgroup_count(void)
         controllers++;
         int here = INT_MAX;
         if (controllers[0] == '\0') {
-            here = tightest("/sys/fs/cgroup", group, quota_v2);
-        } else if (strcmp(controllers, "cpu") == 0 || strncmp(controllers, "cpu,", 4) == 0 ||
-                   strstr(controllers, ",cpu,") != NULL) {
-            here = tightest("/sys/fs/cgroup/cpu", group, quota_v1);
+            here = tightest(root, group, quota_v2);
+        } else if (lists_cpu(controllers)) {
+            here = tightest(root_v1, group, quota_v1);
         }
         least = here < least ? here : least;
     }
@@ -160,7 +175,8 @@ static void in_child(void)
 static void detect(void)
 {
     pthread_atfork(NULL, NULL, in_child);
-    int own = positive_int(getenv("T2K_NUM_THREADS"));
+    const char *text = getenv("T2K_NUM_THREADS");
+    int own = positive_int(text);
     if (own > 0) {
         initial.count = own;
         initial.exact = 1;
@@ -169,7 +185,7 @@ static void detect(void)
     }
     initial.count = affinity_count();
     initial.reason = "CPUs of the affinity mask";
-    int quota = cgroup_count();
+    int quota = t2k_cgroup_cpus("/proc/self/cgroup", "/sys/fs/cgroup");
     if (quota < initial.count) {
         initial.count = quota;
         initial.reason = "cgroup CPU quota";
@@ -178,6 +194,9 @@ static void detect(void)
     if (omp > 0 && omp < initial.count) {
         initial.count = omp;
         initial.reason = "OMP_NUM_THREADS";
+    }
+    if (text != NULL && text[0] != '\0') {
+        initial.reason = "default; T2K_NUM_THREADS is no number from 1 to 4096";
     }
 }
 
@@ -194,6 +213,11 @@ int t2k_get_num_threads(void)
     }
     int n = atomic_load(&asked);
     return n > 0 ? n : initial.count;
+}
+
+int t2k_threads_exact(void)
+{
+    return !t2k_is_forked_child() && (atomic_load(&asked) > 0 || initial.exact);
 }
 
 const char *t2k_threads_reason(void)

@@ -1,8 +1,26 @@
 /* The kernels of the neon bundle, one line each. */
 #include "core/table.h"
 
+extern t2k_gemm_group t2k_gemm_neon;
+extern t2k_attention_fn t2k_attention_neon;
+extern t2k_softmax_fn t2k_softmax_neon;
+extern t2k_layer_norm_fn t2k_layer_norm_neon;
+extern t2k_row_sums_fn t2k_row_sums_neon;
+extern t2k_scale_columns_fn t2k_scale_columns_neon;
+extern t2k_unary_fn t2k_exp_neon;
+extern t2k_unary_fn t2k_relu_neon;
+extern t2k_binary_fn t2k_add_neon;
 extern t2k_probe_fma_fn t2k_probe_fma_neon;
 
 const t2k_table t2k_table_neon = {
+    .gemm_strict = &t2k_gemm_neon,
+    .attention = t2k_attention_neon,
+    .softmax = t2k_softmax_neon,
+    .layer_norm = t2k_layer_norm_neon,
+    .row_sums = t2k_row_sums_neon,
+    .scale_columns = t2k_scale_columns_neon,
+    .exp = t2k_exp_neon,
+    .relu = t2k_relu_neon,
+    .add = t2k_add_neon,
     .probe_fma = t2k_probe_fma_neon,
 };

@@ -17,10 +17,17 @@ static void run_member(int rank, int size, unsigned char *workspace, t2k_body bo
     if (workspace != NULL) {
         team.workspace = workspace + (size_t)rank * T2K_WORKSPACE_BYTES;
     }
-    uint64_t fpenv = t2k_fpenv_get();
-    t2k_fpenv_set(T2K_FPENV_DEFAULT);
+    /* Writing the register costs as much as a tiny product: only where a mode differs. */
+    const uint64_t modes = ~(uint64_t)T2K_FPENV_FLAGS;
+    const uint64_t fpenv = t2k_fpenv_get();
+    const int differs = (fpenv & modes) != T2K_FPENV_DEFAULT;
+    if (differs) {
+        t2k_fpenv_set(T2K_FPENV_DEFAULT);
+    }
     body(&team, arg);
-    t2k_fpenv_set(fpenv);
+    if (differs) {
+        t2k_fpenv_set(fpenv);
+    }
 }
 
 t2k_status t2k_parallel_team(int threads, int workspace, t2k_body body, void *arg)
@@ -42,8 +49,16 @@ t2k_status t2k_parallel_team(int threads, int workspace, t2k_body body, void *ar
     if (threads <= 1) {
         run_member(0, 1, memory, body, arg);
     } else {
+        /* Where the caller lets OpenMP adjust its teams, it could give fewer than were asked. */
+        int dynamic = omp_get_dynamic();
+        if (dynamic) {
+            omp_set_dynamic(0);
+        }
 #pragma omp parallel num_threads(threads)
         run_member(omp_get_thread_num(), omp_get_num_threads(), memory, body, arg);
+        if (dynamic) {
+            omp_set_dynamic(dynamic);
+        }
     }
     t2k_release(memory);
     return T2K_OK;

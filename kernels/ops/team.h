@@ -4,9 +4,10 @@
 
 #include "core/core.h"
 
-/* Bytes of workspace that every thread of every team has: what the largest driver needs. A
- * product's packed blocks of A and B, an attention tile. Measured need: ops/gemm.c. */
-#define T2K_WORKSPACE_BYTES ((size_t)1 << 20)
+/* Bytes of workspace that every thread of every team has: what the largest driver needs, a
+ * product's packed blocks of A (up to 480 rows) and B (up to 1024 columns) by 256 of k. An
+ * attention tile needs less. Pages that no driver touches are never filled. */
+#define T2K_WORKSPACE_BYTES ((size_t)3 << 19)
 
 /* As t2k_parallel(), with `threads` as given (> 0); workspace = 0: the team has none (for tiny
  * products and elementwise work: no allocation happens). */

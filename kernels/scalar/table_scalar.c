@@ -1,8 +1,30 @@
 /* The kernels of the scalar bundle, one line each. */
 #include "core/table.h"
 
+extern t2k_gemm_group t2k_gemm_scalar;
+extern t2k_attention_fn t2k_attention_scalar;
+extern t2k_softmax_fn t2k_softmax_scalar;
+extern t2k_layer_norm_fn t2k_layer_norm_scalar;
+extern t2k_row_sums_fn t2k_row_sums_scalar;
+extern t2k_gather_rows_fn t2k_gather_rows_scalar;
+extern t2k_scale_columns_fn t2k_scale_columns_scalar;
+extern t2k_unary_fn t2k_exp_scalar;
+extern t2k_unary_fn t2k_relu_scalar;
+extern t2k_binary_fn t2k_add_scalar;
+extern t2k_dropout_fn t2k_dropout_scalar;
 extern t2k_probe_fma_fn t2k_probe_fma_scalar;
 
 const t2k_table t2k_table_scalar = {
+    .gemm_strict = &t2k_gemm_scalar,
+    .attention = t2k_attention_scalar,
+    .softmax = t2k_softmax_scalar,
+    .layer_norm = t2k_layer_norm_scalar,
+    .row_sums = t2k_row_sums_scalar,
+    .gather_rows = t2k_gather_rows_scalar,
+    .scale_columns = t2k_scale_columns_scalar,
+    .exp = t2k_exp_scalar,
+    .relu = t2k_relu_scalar,
+    .add = t2k_add_scalar,
+    .dropout = t2k_dropout_scalar,
     .probe_fma = t2k_probe_fma_scalar,
 };

@@ -1,0 +1,65 @@
+/* Matrix product, NEON. Registers: tile 6 x 16 = 24 accumulators + 4 of B + 1 broadcast of A
+ * <= 32. Four lanes have no masked loads: B in place needs widths of whole vectors, other widths
+ * are packed into padded panels. Tails of rows: own heights. */
+#include "simd/simd_neon.h"
+
+#include <string.h>
+
+#include "core/table.h"
+
+#define GEMM_MR 6
+#define GEMM_NV 4
+#define GEMM_MC 240 /* 240 KB of A: half of a 512 KB L2 */
+#define GEMM_NC 1024
+#define GEMM_FEW 10
+#define GEMM_AHEAD 16 /* 1 KB: 190 cycles at 12 per step */
+#define GEMM_MASKED 0
+
+typedef size_t g_mask;
+
+static inline g_mask g_mask_n(size_t n)
+{
+    return n;
+}
+
+static inline vf g_load_mask(const float *p, g_mask mask)
+{
+    return v_load_n(p, mask);
+}
+
+static inline __attribute__((always_inline)) vf g_fma(vf acc, vf a, vf b)
+{
+    return vfmaq_f32(acc, a, b);
+}
+
+static inline __attribute__((always_inline)) vf g_fma_at(vf acc, const float *a, vf b)
+{
+    return g_fma(acc, v_set1(*a), b);
+}
+
+static inline __attribute__((always_inline)) void g_transpose4(vf r[4])
+{
+    const float32x4x2_t a = vtrnq_f32(r[0], r[1]), b = vtrnq_f32(r[2], r[3]);
+    r[0] = vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0]));
+    r[1] = vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1]));
+    r[2] = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
+    r[3] = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
+}
+
+static inline __attribute__((always_inline)) void g_store4(float *p, vf v, size_t part)
+{
+    (void)part; /* one part of 128 bits */
+    vst1q_f32(p, v);
+}
+
+static inline __attribute__((always_inline)) void g_store2(float *p, vf v, size_t part)
+{
+    (void)part;
+    vst1_f32(p, vget_low_f32(v));
+}
+
+#define GEMM_WIDE(X) X(1, 4) X(2, 2) X(3, 2)
+
+#include "tmpl/gemm_ukr.h"
+#include "tmpl/gemm_pack.h"
+#include "tmpl/gemm_group.h"

@@ -1,0 +1,44 @@
+/* The matrix product's driver, shared by gemm.c, gemm_packed.c and svd.c. */
+#ifndef T2K_GEMM_H
+#define T2K_GEMM_H
+
+#include "ops/team.h"
+
+/* A checked product (or `batch` of them): what every thread of a team needs to do its part. */
+typedef struct t2k_gemm_job {
+    t2k_gemm_group *group;
+    size_t m, n, k;
+    const float *A; /* op(A) (m, k): element (i, p) at A[i * a_m + p * a_k] */
+    size_t a_m, a_k;
+    const float *B; /* op(B) (k, n): element (p, j) at B[p * b_k + j * b_n]; NULL when packed */
+    size_t b_k, b_n;
+    const float *panels; /* op(B) packed once: panels [k][nr], b_panel apart; or NULL */
+    size_t b_panel;
+    const float *s_a, *s_b; /* (k) factors for op(A)'s columns, op(B)'s rows, or NULL */
+    float alpha, beta;
+    float *C; /* (m, n) */
+    size_t ldc;
+    const float *bias, *scale; /* (n) or NULL */
+    const float *residual;     /* (m, n) or NULL */
+    size_t ldr;
+    int relu;
+    size_t batch, stride_a, stride_b, stride_c, stride_residual;
+} t2k_gemm_job;
+
+/* Nonzero when rows x cols with row stride ld is no matrix: ld too small, too large for memory, or
+ * NULL though not empty. rows, cols >= 0. */
+int t2k_gemm_bad_matrix(const float *X, int64_t rows, int64_t cols, int64_t ld);
+
+/* Checks what all products share and fills those fields; A and B follow with the two below. */
+t2k_status t2k_gemm_check(int64_t m, int64_t n, int64_t k, float alpha, float beta, float *C,
+                          int64_t ldc, const t2k_epilogue *epilogue, t2k_gemm_job *job);
+t2k_status t2k_gemm_check_a(t2k_transpose trans, const float *A, int64_t lda, t2k_gemm_job *job);
+t2k_status t2k_gemm_check_b(t2k_transpose trans, const float *B, int64_t ldb, t2k_gemm_job *job);
+
+/* Collective: the job's whole output is written when it returns. */
+void t2k_gemm_team(t2k_team *team, const t2k_gemm_job *job);
+
+/* The job on as many threads as its size is worth. */
+t2k_status t2k_gemm_run(t2k_gemm_job *job);
+
+#endif

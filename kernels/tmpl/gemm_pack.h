@@ -1,0 +1,171 @@
+/* Packing, written once over simd/: panels [k][width] of an operand's rows (A) or columns (B), so
+ * that the micro-kernels read one stream. Both operands need the same two movements:
+ *   along k    the source is contiguous in k: blocks of four lines are transposed;
+ *   across     the source is contiguous across the panel: lines are copied.
+ * Along k, s (kc) multiplies element k of every line, rounded once: diag(s) costs no pass.
+ * The including gemm_<isa>.c defines, for VF_W > 1,
+ *   g_transpose4(r)         transposes the 4x4 blocks within each 128 bits of r[0..3]
+ *   g_store4(p, v, part)    stores the 128 bits `part` (a constant) of v; g_store2: their half,
+ *                           where GEMM_MR is no multiple of four */
+#ifndef T2K_TMPL_GEMM_PACK_H
+#define T2K_TMPL_GEMM_PACK_H
+
+/* Lines l = 0..lines-1 at src + l * stride, contiguous in k, to panel[p * width + l]. Lines up to
+ * the next multiple of four become +0. */
+#if VF_W == 1
+GEMM_INLINE void gemm_pack_along(const size_t width, size_t lines, size_t kc, const float *src,
+                                 size_t stride, const float *s, float *panel)
+{
+    for (size_t p = 0; p < kc; p++) {
+        for (size_t l = 0; l < width; l++) {
+            const float x = l < lines ? src[l * stride + p] : 0.0f;
+            panel[p * width + l] = s != NULL && l < lines ? x * s[p] : x;
+        }
+    }
+}
+#else
+/* One step of k of four lines, or of the two that are left of a panel. */
+GEMM_INLINE void gemm_store_lines(float *to, vf v, size_t part, size_t left)
+{
+#if GEMM_MR % 4 != 0
+    if (left < 4) {
+        g_store2(to, v, part);
+        return;
+    }
+#endif
+    (void)left; /* four at least */
+    g_store4(to, v, part);
+}
+
+/* Up to VF_W steps of k (n of them) of four lines to column group g of the panel. */
+GEMM_INLINE void gemm_pack_four(const size_t width, const size_t g, size_t n, const float *src,
+                                size_t stride, size_t lines, const float *s, float *panel)
+{
+    vf r[4];
+    GEMM_UNROLL
+    for (size_t l = 0; l < 4; l++) {
+        if (l >= lines) {
+            r[l] = v_zero();
+        } else {
+            r[l] = n == VF_W ? v_load(src + l * stride) : v_load_n(src + l * stride, n);
+            if (s != NULL) {
+                r[l] = v_mul(r[l], n == VF_W ? v_load(s) : v_load_n(s, n));
+            }
+        }
+    }
+    g_transpose4(r);
+    GEMM_UNROLL
+    for (size_t part = 0; part < VF_W / 4; part++) {
+        GEMM_UNROLL
+        for (size_t q = 0; q < 4; q++) {
+            float *to = panel + (4 * part + q) * width;
+            if (4 * part + q < n) {
+                gemm_store_lines(to, r[q], part, width - g);
+            }
+        }
+    }
+}
+
+GEMM_INLINE void gemm_pack_along(const size_t width, size_t lines, size_t kc, const float *src,
+                                 size_t stride, const float *s, float *panel)
+{
+    for (size_t g = 0; g < width && g < lines; g += 4) {
+        const size_t here = lines - g < 4 ? lines - g : 4;
+        const float *from = src + g * stride;
+        float *to = panel + g;
+        size_t p = 0;
+        for (; p + VF_W <= kc && here == 4; p += VF_W) {
+            const float *sp = s != NULL ? s + p : NULL;
+            gemm_pack_four(width, g, VF_W, from + p, stride, 4, sp, to + p * width);
+        }
+        for (; p < kc; p += VF_W) {
+            const size_t n = kc - p < VF_W ? kc - p : VF_W;
+            const float *sp = s != NULL ? s + p : NULL;
+            gemm_pack_four(width, g, n, from + p, stride, here, sp, to + p * width);
+        }
+    }
+}
+#endif
+
+/* Lines of `lines` contiguous elements at src + p * stride to panel[p * width + 0..lines-1]; of
+ * them `readable` may be read (more than `lines` where the operand goes on). Stores whole vectors:
+ * what lands behind the line is overwritten by the next one or lies in the slack. */
+GEMM_INLINE void gemm_pack_across(const size_t width, size_t lines, size_t readable, size_t kc,
+                                  const float *src, size_t stride, float *panel)
+{
+    const size_t vecs = (width + VF_W - 1) / VF_W;
+    for (size_t p = 0; p < kc; p++) {
+        GEMM_UNROLL
+        for (size_t v = 0; v < vecs; v++) {
+            const size_t at = v * VF_W;
+            vf x = v_zero();
+            if (at + VF_W <= readable) {
+                x = v_load(src + p * stride + at);
+            } else if (at < lines) {
+                x = v_load_n(src + p * stride + at, lines - at < VF_W ? lines - at : VF_W);
+            }
+            v_store(panel + p * width + at, x);
+        }
+    }
+}
+
+void T2K_FN(gemm_pack_a)(size_t m, size_t kc, const float *A, size_t a_m, size_t a_k,
+                         const float *s, float *panels)
+{
+    size_t rows;
+    for (size_t i = 0; i < m; i += rows, panels += GEMM_MR * kc) {
+        rows = gemm_height(m - i);
+        if (a_k == 1) {
+            gemm_pack_along(GEMM_MR, rows, kc, A + i * a_m, a_m, s, panels);
+        } else {
+            gemm_pack_across(GEMM_MR, rows, m - i, kc, A + i, a_k, panels);
+        }
+    }
+}
+
+/* All panels of a line before the next line: a wide row stride costs a page each. The lines ahead
+ * are asked for, as no hardware prefetcher follows such a stride. */
+GEMM_INLINE void gemm_pack_lines(size_t panels, size_t kc, const float *src, size_t stride,
+                                 float *to, size_t b_panel)
+{
+    const size_t ahead = 8;
+    for (size_t p = 0; p < kc; p++) {
+        const float *line = src + p * stride;
+        const float *next = p + ahead < kc ? line + ahead * stride : line;
+        for (size_t t = 0; t < panels; t++) {
+            float *panel = to + t * b_panel + p * GEMM_NR;
+            __builtin_prefetch(next + t * GEMM_NR);
+            GEMM_UNROLL
+            for (size_t v = 0; v < GEMM_NV; v++) {
+                v_store(panel + v * VF_W, v_load(line + t * GEMM_NR + v * VF_W));
+            }
+            if (GEMM_NR > 16) {
+                __builtin_prefetch(next + t * GEMM_NR + 16);
+            }
+        }
+    }
+}
+
+void T2K_FN(gemm_pack_b)(size_t n, size_t kc, const float *B, size_t b_k, size_t b_n,
+                         const float *s, float *panels, size_t b_panel)
+{
+    size_t j = 0;
+    if (b_k != 1) {
+        gemm_pack_lines(n / GEMM_NR, kc, B, b_k, panels, b_panel);
+        j = n / GEMM_NR * GEMM_NR;
+        panels += n / GEMM_NR * b_panel;
+    }
+    for (; j < n; j += GEMM_NR, panels += b_panel) {
+        const size_t cols = n - j < GEMM_NR ? n - j : GEMM_NR;
+        if (b_k == 1) {
+            if (cols < GEMM_NR) {
+                memset(panels, 0, GEMM_NR * kc * sizeof *panels);
+            }
+            gemm_pack_along(GEMM_NR, cols, kc, B + j * b_n, b_n, s, panels);
+        } else {
+            gemm_pack_across(GEMM_NR, cols, cols, kc, B + j, b_k, panels);
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,171 @@
+/* Suite svd: W = c U diag(s) V^T against rule 1 applied to a scaled copy of U, both orientations;
+ * for the scalar ISA also against double. */
+#include "matrix.h"
+
+#include "ref.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct rebuild {
+    size_t m, n, r, pad;
+    float c;
+    int threads;
+    int special; /* NaN, infinite, zero and denormal singular values */
+    int full_only;
+};
+
+static void check_error(struct matrix *m, const struct rebuild *x, const float *U, const float *s,
+                        const float *V, const float *W)
+{
+    const double chain = (double)(x->r < 256 ? x->r : 256) + (double)x->r / 256.0 + 4.0;
+    const size_t ldu = x->r + x->pad, ldv = x->r + 2 * x->pad, ldw = x->n + x->pad;
+    for (size_t i = 0; i < x->m; i++) {
+        for (size_t j = 0; j < x->n; j++) {
+            double sum = 0.0, sum_abs = 0.0;
+            for (size_t p = 0; p < x->r; p++) {
+                const double t = (double)U[i * ldu + p] * (double)s[p] * (double)V[j * ldv + p];
+                sum += t;
+                sum_abs += fabs(t);
+            }
+            const double error = fabs((double)W[i * ldw + j] - (double)x->c * sum);
+            if (!(error <= chain * 0x1p-24 * fabs((double)x->c) * sum_abs)) {
+                matrix_check(m, 0, "rebuild %zux%zux%zu (%zu, %zu): got %a, ref %a", x->m, x->n,
+                             x->r, i, j, (double)W[i * ldw + j], (double)x->c * sum);
+                return;
+            }
+        }
+    }
+    matrix_check(m, 1, "within the bound");
+}
+
+static void run(struct matrix *m, const struct rebuild *x)
+{
+    static const float special[] = {NAN, INFINITY, 0.0f, -0.0f, 0x1p-140f, -0x1p126f};
+    const size_t ldu = x->r + x->pad, ldv = x->r + 2 * x->pad;
+    const size_t ldw = x->n + x->pad, ldt = x->m + x->pad;
+    struct guarded gu, gs, gv, gw, gt;
+    const size_t u_count = (x->m - 1) * ldu + x->r, v_count = (x->n - 1) * ldv + x->r;
+    const size_t w_count = (x->m - 1) * ldw + x->n, t_count = (x->n - 1) * ldt + x->m;
+    float *U = guarded_floats(&gu, u_count), *V = guarded_floats(&gv, v_count);
+    float *s = guarded_floats(&gs, x->r), *W = guarded_floats(&gw, w_count);
+    float *T = guarded_floats(&gt, t_count);
+    rng_fill(&m->rng, U, u_count);
+    rng_fill(&m->rng, V, v_count);
+    rng_fill(&m->rng, s, x->r);
+    for (size_t p = 0; p < x->r && x->special; p += 7) {
+        s[p] = special[p / 7 % (sizeof special / sizeof special[0])];
+    }
+    guarded_seal(&gu);
+    guarded_seal(&gv);
+    guarded_seal(&gs);
+    float *want = malloc((w_count + t_count) * sizeof *want), *want_t = want + w_count;
+    float *scaled = malloc(u_count * sizeof *scaled);
+    memcpy(want, W, w_count * sizeof *W);
+    memcpy(want_t, T, t_count * sizeof *T);
+    for (size_t i = 0; i < x->m; i++) {
+        for (size_t p = 0; p < x->r; p++) {
+            scaled[i * ldu + p] = U[i * ldu + p] * s[p];
+        }
+    }
+    ref_sgemm_strict(T2K_NO_TRANS, T2K_TRANS, x->m, x->n, x->r, x->c, scaled, ldu, V, ldv, 0.0f,
+                     want, ldw, NULL);
+    for (size_t i = 0; i < x->m; i++) {
+        for (size_t j = 0; j < x->n; j++) {
+            want_t[j * ldt + i] = want[i * ldw + j];
+        }
+    }
+    t2k_set_num_threads(x->threads);
+    const int64_t rows = (int64_t)x->m, cols = (int64_t)x->n, r = (int64_t)x->r;
+    t2k_status status = t2k_svd_rebuild(T2K_NO_TRANS, rows, cols, r, x->c, U, (int64_t)ldu, s, V,
+                                        (int64_t)ldv, W, (int64_t)ldw);
+    matrix_check(m, status == T2K_OK && guarded_intact(&gw), "rebuild: %s", t2k_status_str(status));
+    status = t2k_svd_rebuild(T2K_TRANS, rows, cols, r, x->c, U, (int64_t)ldu, s, V, (int64_t)ldv, T,
+                             (int64_t)ldt);
+    matrix_check(m, status == T2K_OK && guarded_intact(&gt), "transposed: %s",
+                 t2k_status_str(status));
+    t2k_set_num_threads(0);
+    matrix_same(m, W, want, w_count, "rebuild %zux%zux%zu c %g threads %d special %d", x->m, x->n,
+                x->r, (double)x->c, x->threads, x->special);
+    matrix_same(m, T, want_t, t_count, "transposed %zux%zux%zu c %g threads %d special %d", x->m,
+                x->n, x->r, (double)x->c, x->threads, x->special);
+    matrix_result(m, x->full_only, W, w_count);
+    if (m->isa == 0 && !x->special) {
+        check_error(m, x, U, s, V, W);
+    }
+    free(want);
+    free(scaled);
+    struct guarded *all[] = {&gu, &gs, &gv, &gw, &gt};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        guarded_free(all[i]);
+    }
+}
+
+/* c = 0 and r = 0 read nothing and give +0. */
+static void nothing(struct matrix *m)
+{
+    float U[6], s[3], V[6], W[4], zero[4] = {0};
+    for (int i = 0; i < 6; i++) {
+        U[i] = V[i] = s[i / 2] = NAN;
+    }
+    memset(W, 0xff, sizeof W);
+    matrix_check(m, t2k_svd_rebuild(T2K_TRANS, 2, 2, 3, 0.0f, U, 3, s, V, 3, W, 2) == T2K_OK,
+                 "c = 0");
+    matrix_same(m, W, zero, 4, "c = 0");
+    memset(W, 0xff, sizeof W);
+    matrix_check(
+        m, t2k_svd_rebuild(T2K_NO_TRANS, 2, 2, 0, 1.0f, NULL, 1, NULL, NULL, 1, W, 2) == T2K_OK,
+        "r = 0");
+    matrix_same(m, W, zero, 4, "r = 0");
+}
+
+static void refusals(struct matrix *m)
+{
+    float U[6] = {0}, s[3] = {0}, V[6] = {0}, W[4] = {0};
+    const struct {
+        t2k_status status;
+        const char *what;
+    } all[] = {
+        {t2k_svd_rebuild((t2k_transpose)0, 2, 2, 3, 1, U, 3, s, V, 3, W, 2), "trans_w"},
+        {t2k_svd_rebuild(T2K_NO_TRANS, -2, 2, 3, 1, U, 3, s, V, 3, W, 2), "m < 0"},
+        {t2k_svd_rebuild(T2K_NO_TRANS, 2, 2, -3, 1, U, 3, s, V, 3, W, 2), "r < 0"},
+        {t2k_svd_rebuild(T2K_NO_TRANS, 2, 2, 3, 1, U, 2, s, V, 3, W, 2), "ldu"},
+        {t2k_svd_rebuild(T2K_TRANS, 2, 2, 3, 1, U, 3, s, V, 2, W, 2), "ldv"},
+        {t2k_svd_rebuild(T2K_TRANS, 2, 1, 3, 1, U, 3, s, V, 3, W, 1), "ldw, transposed"},
+        {t2k_svd_rebuild(T2K_NO_TRANS, 2, 2, 3, 1, NULL, 3, s, V, 3, W, 2), "U = NULL"},
+        {t2k_svd_rebuild(T2K_NO_TRANS, 2, 2, 3, 1, U, 3, NULL, V, 3, W, 2), "s = NULL"},
+        {t2k_svd_rebuild(T2K_NO_TRANS, 2, 2, 3, 1, U, 3, s, NULL, 3, W, 2), "V = NULL"},
+        {t2k_svd_rebuild(T2K_NO_TRANS, 2, 2, 3, 1, U, 3, s, V, 3, NULL, 2), "W = NULL"},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        matrix_check(m, all[i].status == T2K_ERR_ARG, "%s is not refused", all[i].what);
+    }
+}
+
+void matrix_svd(struct matrix *m)
+{
+    static const struct rebuild all[] = {
+        {1, 1, 1, 0, 1.0f, 1, 0, 0},       {5, 7, 3, 1, 0.5f, 1, 0, 0},
+        {13, 33, 17, 0, 1.0f, 1, 0, 0},    {16, 32, 64, 1, -2.0f, 2, 0, 0},
+        {2, 130, 40, 0, 1.0f, 1, 0, 0},    {130, 2, 40, 0, 1.0f, 1, 0, 0},
+        {40, 50, 257, 1, 0.3f, 1, 0, 0},   {31, 29, 513, 0, 1.0f, 3, 0, 0},
+        {20, 35, 70, 1, 1.0f, 1, 1, 0},    {9, 70, 300, 0, 1.5f, 4, 1, 0},
+        {500, 40, 20, 0, 1.0f, 2, 0, 0},   {96, 96, 96, 0, 1.0f, 1, 0, 0},
+        {256, 256, 256, 0, 1.0f, 1, 0, 1}, {768, 256, 256, 0, 1.0f, 2, 0, 1},
+    };
+    /* A is packed whatever its size: every height and width of the kernels for packed operands. */
+    for (size_t rows = 1; rows <= 26; rows++) {
+        for (size_t cols = 1; cols <= 35; cols += cols % 8 == 2 ? 5 : 1) {
+            const struct rebuild x = {rows, cols, 1 + (rows + cols) % 3, 1, 1.0f, 1, 0, 0};
+            run(m, &x);
+        }
+    }
+    nothing(m);
+    refusals(m);
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        if (!all[i].full_only || m->tier == TIER_FULL) {
+            run(m, &all[i]);
+        }
+    }
+}

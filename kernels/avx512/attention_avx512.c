@@ -8,19 +8,19 @@
 static inline __attribute__((always_inline)) void att_transpose(vf *r)
 {
     vf a[16], b[16];
-#pragma GCC unroll 8
+    T2K_UNROLL
     for (int i = 0; i < 16; i += 2) {
         a[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
         a[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
     }
-#pragma GCC unroll 4
+    T2K_UNROLL
     for (int i = 0; i < 16; i += 4) {
         b[i] = _mm512_shuffle_ps(a[i], a[i + 2], 0x44);
         b[i + 1] = _mm512_shuffle_ps(a[i], a[i + 2], 0xee);
         b[i + 2] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0x44);
         b[i + 3] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0xee);
     }
-#pragma GCC unroll 4
+    T2K_UNROLL
     for (int i = 0; i < 4; i++) {
         vf even0 = _mm512_shuffle_f32x4(b[i], b[i + 4], 0x88);
         vf odd0 = _mm512_shuffle_f32x4(b[i], b[i + 4], 0xdd);

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "simd/unroll.h"
+
 /* One line per name, to be compared across the ISAs. */
 /* clang-format off */
 #define T2K_FN(name) t2k_##name##_neon

@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "simd/unroll.h"
+
 /* One line per name, to be compared across the ISAs. */
 /* clang-format off */
 #define T2K_FN(name) t2k_##name##_scalar

@@ -55,12 +55,12 @@ static size_t att_least(size_t a, size_t b)
 ATT_INLINE void att_load_transposed(const float *x, size_t ldx, size_t rows, size_t cols, vf *r)
 {
     if (cols >= VF_W) {
-#pragma GCC unroll 16
+        T2K_UNROLL
         for (size_t i = 0; i < VF_W; i++) {
             r[i] = v_load(x + (i < rows ? i : rows - 1) * ldx);
         }
     } else {
-#pragma GCC unroll 16
+        T2K_UNROLL
         for (size_t i = 0; i < VF_W; i++) {
             r[i] = v_load_n(x + (i < rows ? i : rows - 1) * ldx, cols);
         }
@@ -74,7 +74,7 @@ ATT_INLINE void att_pack_block(const struct att *t, size_t q, size_t c, size_t c
     float *to = t->qt + c * t->qs + q;
     vf r[VF_W];
     att_load_transposed(t->q + q * t->q_row + c, t->q_row, t->queries - q, cols, r);
-#pragma GCC unroll 16
+    T2K_UNROLL
     for (size_t j = 0; j < VF_W; j++) {
         if (j < cols) {
             v_store(to + j * t->qs, v_mul(r[j], scale));
@@ -226,7 +226,7 @@ static int att_mask_add(const struct att *t, size_t first, size_t keys)
             att_load_transposed(t->mask_add + q * t->mask_row + first + key, t->mask_row,
                                 t->queries - q, n, r);
             vm blocked = v_lt(lowest, lowest);
-#pragma GCC unroll 16
+            T2K_UNROLL
             for (size_t j = 0; j < VF_W; j++) {
                 if (j < n) {
                     vm here = v_eq(r[j], lowest);

@@ -40,31 +40,31 @@ ATT_INLINE void att_score_tile(size_t channels, const float *restrict qt, size_t
                                const int keys, const int vecs)
 {
     vf acc[ATT_ROWS][ATT_VECS];
-#pragma GCC unroll 6
+    T2K_UNROLL
     for (int i = 0; i < keys; i++) {
-#pragma GCC unroll 4
+        T2K_UNROLL
         for (int j = 0; j < vecs; j++) {
             acc[i][j] = v_zero();
         }
     }
     for (size_t c = 0; c < channels; c++) {
         vf q[ATT_VECS];
-#pragma GCC unroll 4
+        T2K_UNROLL
         for (int j = 0; j < vecs; j++) {
             q[j] = v_load(qt + c * qs + (size_t)j * VF_W);
         }
-#pragma GCC unroll 6
+        T2K_UNROLL
         for (int i = 0; i < keys; i++) {
             vf b = v_set1(k[(size_t)i * k_row + c]);
-#pragma GCC unroll 4
+            T2K_UNROLL
             for (int j = 0; j < vecs; j++) {
                 acc[i][j] = v_fma(b, q[j], acc[i][j]);
             }
         }
     }
-#pragma GCC unroll 6
+    T2K_UNROLL
     for (int i = 0; i < keys; i++) {
-#pragma GCC unroll 4
+        T2K_UNROLL
         for (int j = 0; j < vecs; j++) {
             v_store(s + (size_t)i * qs + (size_t)j * VF_W, acc[i][j]);
         }
@@ -97,31 +97,31 @@ ATT_INLINE void att_value_tile(size_t keys, const float *restrict p, size_t qs,
                                size_t q, size_t c, size_t cols, const int queries, const int vecs)
 {
     vf acc[ATT_ROWS][ATT_VECS];
-#pragma GCC unroll 6
+    T2K_UNROLL
     for (int i = 0; i < queries; i++) {
-#pragma GCC unroll 4
+        T2K_UNROLL
         for (int j = 0; j < vecs; j++) {
             acc[i][j] = v_zero();
         }
     }
     for (size_t key = 0; key < keys; key++) {
         vf x[ATT_VECS];
-#pragma GCC unroll 4
+        T2K_UNROLL
         for (int j = 0; j < vecs; j++) {
             x[j] = v_load(v + key * ldv + (size_t)j * VF_W);
         }
-#pragma GCC unroll 6
+        T2K_UNROLL
         for (int i = 0; i < queries; i++) {
             vf b = v_set1(p[key * qs + (size_t)i]);
-#pragma GCC unroll 4
+            T2K_UNROLL
             for (int j = 0; j < vecs; j++) {
                 acc[i][j] = v_fma(b, x[j], acc[i][j]);
             }
         }
     }
-#pragma GCC unroll 6
+    T2K_UNROLL
     for (int i = 0; i < queries; i++) {
-#pragma GCC unroll 4
+        T2K_UNROLL
         for (int j = 0; j < vecs; j++) {
             size_t done = (size_t)j * VF_W;
             att_finish(w, acc[i][j], q + (size_t)i, c + done, cols - done);

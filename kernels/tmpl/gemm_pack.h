@@ -42,7 +42,7 @@ GEMM_INLINE void gemm_pack_four(const size_t width, const size_t g, size_t n, co
                                 size_t stride, size_t lines, const float *s, float *panel)
 {
     vf r[4];
-    GEMM_UNROLL
+    T2K_UNROLL
     for (size_t l = 0; l < 4; l++) {
         if (l >= lines) {
             r[l] = v_zero();
@@ -54,9 +54,9 @@ GEMM_INLINE void gemm_pack_four(const size_t width, const size_t g, size_t n, co
         }
     }
     g_transpose4(r);
-    GEMM_UNROLL
+    T2K_UNROLL
     for (size_t part = 0; part < VF_W / 4; part++) {
-        GEMM_UNROLL
+        T2K_UNROLL
         for (size_t q = 0; q < 4; q++) {
             float *to = panel + (4 * part + q) * width;
             if (4 * part + q < n) {
@@ -95,7 +95,7 @@ GEMM_INLINE void gemm_pack_across(const size_t width, size_t lines, size_t reada
 {
     const size_t vecs = (width + VF_W - 1) / VF_W;
     for (size_t p = 0; p < kc; p++) {
-        GEMM_UNROLL
+        T2K_UNROLL
         for (size_t v = 0; v < vecs; v++) {
             const size_t at = v * VF_W;
             vf x = v_zero();
@@ -135,7 +135,7 @@ GEMM_INLINE void gemm_pack_lines(size_t panels, size_t kc, const float *src, siz
         for (size_t t = 0; t < panels; t++) {
             float *panel = to + t * b_panel + p * GEMM_NR;
             __builtin_prefetch(next + t * GEMM_NR);
-            GEMM_UNROLL
+            T2K_UNROLL
             for (size_t v = 0; v < GEMM_NV; v++) {
                 v_store(panel + v * VF_W, v_load(line + t * GEMM_NR + v * VF_W));
             }

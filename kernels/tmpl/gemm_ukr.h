@@ -14,12 +14,6 @@
 
 #define GEMM_NR ((size_t)GEMM_NV * VF_W)
 #define GEMM_INLINE static inline __attribute__((always_inline))
-/* Loops over a tile's registers are unrolled whole; each compiler takes its own words only. */
-#if defined(__clang__)
-#define GEMM_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define GEMM_UNROLL _Pragma("GCC unroll 32")
-#endif
 #define GEMM_ACC 32 /* upper bound of rows * vecs; what a kernel does not use does not exist */
 
 /* Rows of the next tile when `left` are left: the last two share, since 4 + 4 beats 6 + 2. */
@@ -97,9 +91,9 @@ GEMM_INLINE void gemm_leave(const int rows, const int vecs, const vf *acc, size_
 {
     const size_t lanes = nr - (size_t)(vecs - 1) * VF_W;
     if (out->mode == T2K_GEMM_STORE) {
-        GEMM_UNROLL
+        T2K_UNROLL
         for (int i = 0; i < rows; i++) {
-            GEMM_UNROLL
+            T2K_UNROLL
             for (int v = 0; v < vecs; v++) {
                 float *c = C + (size_t)i * ldc + v * VF_W;
                 if (v < vecs - 1 || lanes == VF_W) {
@@ -112,9 +106,9 @@ GEMM_INLINE void gemm_leave(const int rows, const int vecs, const vf *acc, size_
         return;
     }
     if (out->mode == T2K_GEMM_ADD && lanes == VF_W) {
-        GEMM_UNROLL
+        T2K_UNROLL
         for (int i = 0; i < rows; i++) {
-            GEMM_UNROLL
+            T2K_UNROLL
             for (int v = 0; v < vecs; v++) {
                 float *c = C + (size_t)i * ldc + v * VF_W;
                 v_store(c, v_add(acc[i * vecs + v], v_load(c)));
@@ -123,7 +117,7 @@ GEMM_INLINE void gemm_leave(const int rows, const int vecs, const vf *acc, size_
         return;
     }
     float t[GEMM_ACC * VF_W] __attribute__((aligned(64)));
-    GEMM_UNROLL
+    T2K_UNROLL
     for (int i = 0; i < rows * vecs; i++) {
         v_store(t + i * VF_W, acc[i]);
     }
@@ -135,7 +129,7 @@ GEMM_INLINE void gemm_leave(const int rows, const int vecs, const vf *acc, size_
 GEMM_INLINE void gemm_ahead(const float *B, size_t b_k, const size_t floats)
 {
     const char *line = (const char *)((uintptr_t)B + GEMM_AHEAD * b_k * sizeof(float));
-    GEMM_UNROLL
+    T2K_UNROLL
     for (size_t i = 0; i < floats; i += 16) {
         __builtin_prefetch(line + i * sizeof(float));
     }
@@ -146,30 +140,30 @@ GEMM_INLINE void gemm_tile(const int rows, const int vecs, size_t kc, const floa
                            const float *B, size_t nr, float *C, size_t ldc, const t2k_gemm_out *out)
 {
     vf acc[GEMM_ACC];
-    GEMM_UNROLL
+    T2K_UNROLL
     for (int i = 0; i < rows * vecs; i++) {
         acc[i] = v_zero();
     }
-    GEMM_UNROLL
+    T2K_UNROLL
     for (int i = 0; i < rows; i++) {
         __builtin_prefetch(C + (size_t)i * ldc, 1);
         __builtin_prefetch(C + (size_t)i * ldc + nr - 1, 1);
     }
     for (size_t p = 0; p < kc; p++) {
         vf b[GEMM_NV];
-        GEMM_UNROLL
+        T2K_UNROLL
         for (int v = 0; v < vecs; v++) {
             b[v] = v_load(B + v * VF_W);
         }
         gemm_ahead(B, GEMM_NR, (size_t)vecs * VF_W);
-        GEMM_UNROLL
+        T2K_UNROLL
         for (int i = 0; i < rows; i++) {
             if (vecs == 1) {
                 acc[i] = g_fma_at(acc[i], A + i, b[0]);
                 continue;
             }
             const vf x = v_set1(A[i]);
-            GEMM_UNROLL
+            T2K_UNROLL
             for (int v = 0; v < vecs; v++) {
                 acc[i * vecs + v] = g_fma(acc[i * vecs + v], x, b[v]);
             }
@@ -189,25 +183,25 @@ GEMM_INLINE void gemm_place(const int rows, const int vecs, const int masked, si
     const g_mask mask = g_mask_n(nr - (size_t)(vecs - 1) * VF_W);
     (void)mask; /* without masked loads */
     vf acc[GEMM_ACC];
-    GEMM_UNROLL
+    T2K_UNROLL
     for (int i = 0; i < rows * vecs; i++) {
         acc[i] = v_zero();
     }
     /* Three rows per pointer: base, base + stride and base + 2 * stride are one address each. */
     const float *a[(GEMM_MR + 2) / 3];
-    GEMM_UNROLL
+    T2K_UNROLL
     for (int i = 0; i < (rows + 2) / 3; i++) {
         a[i] = A + (size_t)(3 * i) * a_m;
     }
     for (size_t p = 0; p < kc; p++) {
         vf b[GEMM_NV];
-        GEMM_UNROLL
+        T2K_UNROLL
         for (int v = 0; v < vecs; v++) {
             const float *from = B + v * VF_W;
             b[v] = masked && v == vecs - 1 ? g_load_mask(from, mask) : v_load(from);
         }
         gemm_ahead(B, b_k, (size_t)vecs * VF_W);
-        GEMM_UNROLL
+        T2K_UNROLL
         for (int i = 0; i < rows; i++) {
             const float *from = a[i / 3] + (size_t)(i % 3) * a_m;
             if (vecs == 1) {
@@ -215,13 +209,13 @@ GEMM_INLINE void gemm_place(const int rows, const int vecs, const int masked, si
                 continue;
             }
             const vf x = v_set1(*from);
-            GEMM_UNROLL
+            T2K_UNROLL
             for (int v = 0; v < vecs; v++) {
                 acc[i * vecs + v] = g_fma(acc[i * vecs + v], x, b[v]);
             }
         }
         B += b_k;
-        GEMM_UNROLL
+        T2K_UNROLL
         for (int i = 0; i < (rows + 2) / 3; i++) {
             a[i] += a_k;
         }
@@ -239,27 +233,27 @@ GEMM_INLINE void gemm_half(const int rows, size_t kc, const float *A, size_t a_m
     g_half sum[GEMM_MR];
     vf acc[GEMM_MR];
     const float *a[(GEMM_MR + 2) / 3];
-    GEMM_UNROLL
+    T2K_UNROLL
     for (int i = 0; i < rows; i++) {
         sum[i] = g_half_zero();
     }
-    GEMM_UNROLL
+    T2K_UNROLL
     for (int i = 0; i < (rows + 2) / 3; i++) {
         a[i] = A + (size_t)(3 * i) * a_m;
     }
     for (size_t p = 0; p < kc; p++) {
         const g_half b = g_half_load_mask(B, mask);
-        GEMM_UNROLL
+        T2K_UNROLL
         for (int i = 0; i < rows; i++) {
             sum[i] = g_half_fma_at(sum[i], a[i / 3] + (size_t)(i % 3) * a_m, b);
         }
         B += b_k;
-        GEMM_UNROLL
+        T2K_UNROLL
         for (int i = 0; i < (rows + 2) / 3; i++) {
             a[i] += a_k;
         }
     }
-    GEMM_UNROLL
+    T2K_UNROLL
     for (int i = 0; i < rows; i++) {
         acc[i] = g_half_widen(sum[i]);
     }
@@ -275,20 +269,20 @@ GEMM_INLINE void gemm_wide(const int rows, const int panels, size_t kc, const fl
 {
     const int vecs = panels * GEMM_NV;
     vf acc[GEMM_ACC];
-    GEMM_UNROLL
+    T2K_UNROLL
     for (int i = 0; i < rows * vecs; i++) {
         acc[i] = v_zero();
     }
     for (size_t p = 0; p < kc; p++) {
         vf x[GEMM_MR];
-        GEMM_UNROLL
+        T2K_UNROLL
         for (int i = 0; i < rows; i++) {
             x[i] = v_set1(A[(size_t)i * a_m]);
         }
-        GEMM_UNROLL
+        T2K_UNROLL
         for (int v = 0; v < vecs; v++) {
             const vf b = v_load(B + (size_t)(v / GEMM_NV) * b_panel + v % GEMM_NV * VF_W);
-            GEMM_UNROLL
+            T2K_UNROLL
             for (int i = 0; i < rows; i++) {
                 acc[i * vecs + v] = g_fma(acc[i * vecs + v], x[i], b);
             }

@@ -4,12 +4,12 @@ double T2K_FN(probe_fma)(int64_t iterations)
 {
     vf acc[12];
     const vf a = v_set1(0.999999f), b = v_set1(1e-7f);
-#pragma GCC unroll 12
+    T2K_UNROLL
     for (int i = 0; i < 12; i++) {
         acc[i] = v_set1((float)i);
     }
     for (int64_t n = 0; n < iterations; n++) {
-#pragma GCC unroll 12
+        T2K_UNROLL
         for (int i = 0; i < 12; i++) {
             acc[i] = v_fma(acc[i], a, b);
         }

@@ -7,16 +7,16 @@
 
 HOST_ARCH := $(shell uname -m)
 ARCH ?= $(HOST_ARCH)
+ifeq ($(ARCH),$(HOST_ARCH))
 ifeq ($(origin CC),default)
 CC := gcc
 endif
-ifeq ($(ARCH),$(HOST_ARCH))
-TOOLS :=
 SYSROOT_FLAGS :=
 else
 # Cross build: Debian's compiler, libraries from a folder filled by tests/tools/arm64-sysroot.sh.
 SYSROOT ?= $(CURDIR)/build/sysroot-$(ARCH)
 CC := $(ARCH)-linux-gnu-gcc
+AR := $(ARCH)-linux-gnu-ar
 SYSROOT_FLAGS := --sysroot=$(SYSROOT)
 endif
 CXX := $(if $(findstring clang,$(CC)),clang++,g++)
@@ -28,18 +28,30 @@ PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 DESTDIR ?=
 
+# Commands are shown with V=1; else one short line each.
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-5s %s\n' '$(1)' '$(2)')
+
+# As many jobs as CPUs, unless the caller says -j N.
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
 # ---- flags -----------------------------------------------------------------------------------
 
-WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
+WARN_BOTH := -Wall -Wextra -Wshadow -Wconversion -Werror
+WARN := $(WARN_BOTH) -Wstrict-prototypes
 # -ffp-contract=off: docs/numerics.md rule 21. No LTO: it would clone code across ISA folders.
 CFLAGS ?= -O2 -g
-BASE := -std=c11 -D_POSIX_C_SOURCE=200809L -ffp-contract=off -fno-math-errno -fno-lto \
-        -fvisibility=hidden -fPIC -MMD -MP $(SYSROOT_FLAGS)
+BASE_BOTH := -ffp-contract=off -fno-math-errno -fno-lto -fvisibility=hidden -fPIC -MMD -MP \
+             $(SYSROOT_FLAGS)
+BASE := -std=c11 -D_POSIX_C_SOURCE=200809L $(BASE_BOTH)
 SANFLAGS_asan := -fsanitize=address -fno-omit-frame-pointer
 SANFLAGS_ubsan := -fsanitize=undefined -fno-sanitize-recover=all
 SANFLAGS_tsan := -fsanitize=thread
 SANFLAGS := $(SANFLAGS_$(SAN))
 ALL_CFLAGS = $(BASE) $(WARN) $(CFLAGS) $(SANFLAGS)
+ALL_CXXFLAGS = -std=c++17 $(BASE_BOTH) $(WARN_BOTH) $(CFLAGS) $(SANFLAGS)
 
 # The only per-folder -m flags; kernels/core/isa.def names the same features.
 ISAS_x86_64 := scalar avx2 avx512
@@ -50,95 +62,239 @@ FLAGS_avx2 := -mavx2 -mfma
 FLAGS_avx512 := -mavx512f -mavx512cd -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c
 FLAGS_neon :=
 
+# Callers may have small stacks. Sanitizers widen frames, and clang has no such option.
+STACK := $(if $(SAN)$(findstring clang,$(CC)),,-Wstack-usage=16384)
+
 OPENMP := -fopenmp
 KLIBS := $(OPENMP) -lpthread -lm
 TLIBS := -ljansson -lsleef
+# clang does not link its sanitizer runtimes into shared libraries.
+comma := ,
+NO_UNDEFINED := $(if $(SAN),,-Wl$(comma)--no-undefined)
 
 # ---- files -----------------------------------------------------------------------------------
 
 objs = $(patsubst %.c,$(B)/%.o,$(1))
 K_SRC := $(wildcard kernels/core/*.c kernels/ops/*.c $(foreach i,$(ISAS),kernels/$(i)/*.c))
-T_SRC := $(wildcard runtime/io/*.c runtime/model/*.c)
+T_SRC := $(filter-out runtime/cli/%,$(wildcard runtime/*/*.c))
 CLI_SRC := $(wildcard runtime/cli/*.c)
 K_OBJ := $(call objs,$(K_SRC))
 T_OBJ := $(call objs,$(T_SRC))
 CLI_OBJ := $(call objs,$(CLI_SRC))
 
-SO := 0
+VERSION := $(shell awk '/define T2K_VERSION_(MAJOR|MINOR|PATCH)/ {v = v d $$3; d = "."} \
+                        END {print v}' kernels/t2k.h)
+SO := $(firstword $(subst ., ,$(VERSION)))
 LIBT2K := $(B)/libt2k.a
 LIBT2 := $(B)/libt2.a
 SHARED := $(B)/libt2k.so.$(SO) $(B)/libt2.so.$(SO)
 
-MATRIX_SRC := $(wildcard tests/matrix*.c) tests/check.c tests/ref.c
+MATRIX_SRC := $(wildcard tests/matrix*.c)
 UNIT_SRC := $(wildcard tests/test_*.c)
 UNITS := $(patsubst tests/%.c,$(B)/tests/%,$(UNIT_SRC))
-TEST_LIB := $(call objs,tests/check.c tests/ref.c)
+# Programs that tests use, one source file each.
+TOOL_SRC := $(wildcard tests/tools/*.c)
+TOOLS := $(patsubst %.c,$(B)/%,$(TOOL_SRC))
+# What the tests share: an archive, so that each program takes only what it calls.
+TEST_LIB := $(B)/tests/libtest.a
+TEST_LIB_SRC := $(filter-out $(MATRIX_SRC) $(UNIT_SRC),$(wildcard tests/*.c))
+
+BENCH_SRC := $(wildcard bench/*.c)
+BENCH_OBJ := $(call objs,$(BENCH_SRC)) $(patsubst %.cc,$(B)/%.o,$(wildcard bench/*.cc))
 
 # ---- main targets ----------------------------------------------------------------------------
 
 .DEFAULT_GOAL := all
-.PHONY: all lib deps deps-run deps-test deps-bench run test clean help FORCE
+.PHONY: all lib run test test-isa test-emulated test-asan test-ubsan test-tsan test-units \
+        test-programs bench audit install uninstall format format-check deps deps-run deps-test deps-bench \
+        clean help FORCE
 .DELETE_ON_ERROR:
 
 all: lib $(B)/t2 build/t2
 
 lib: $(LIBT2K) $(LIBT2) $(SHARED)
 
+help:
+	@echo 'make run            build and show the program at work on the trained model'
+	@echo 'make test           all tests on all instruction sets; last line: N passed, N failed, ...'
+	@echo 'make bench          time the kernels (BENCH_ARGS=... goes to the benchmark)'
+	@echo 'make all | lib      the program and the libraries, below $(B) | libraries only'
+	@echo 'make test-isa       the suites that compute, once per instruction set of this CPU'
+	@echo 'make test-emulated  the AVX-512 tests in an emulator'
+	@echo 'make test-asan | test-ubsan | test-tsan    under a sanitizer'
+	@echo 'make audit          symbols, instructions, flags and layering of what was built'
+	@echo 'make install | uninstall    PREFIX=$(PREFIX) LIBDIR=$(LIBDIR) DESTDIR=$(DESTDIR)'
+	@echo 'make format | format-check  clang-format over all sources'
+	@echo 'make deps           install what run, test and bench need (Debian packages)'
+	@echo 'make clean          remove build/'
+	@echo 'Variables: CC=gcc|clang  SAN=asan|ubsan|tsan  ARCH=aarch64  CFLAGS  B=build folder  V=1'
+
 # What a goal needs on a fresh machine is installed before anything is compiled.
 ifneq ($(filter run,$(MAKECMDGOALS)),)
-FIRST := deps-run
+FIRST += deps-run
 endif
-ifneq ($(filter test test-% ,$(MAKECMDGOALS)),)
-FIRST := deps-test
+ifneq ($(filter test test-isa test-emulated test-asan test-ubsan test-tsan,$(MAKECMDGOALS)),)
+FIRST += deps-test
 endif
 ifneq ($(filter bench,$(MAKECMDGOALS)),)
-FIRST := deps-bench
+FIRST += deps-bench
 endif
-deps: ; @sh tests/tools/deps.sh run test bench
-deps-run deps-test deps-bench: ; @sh tests/tools/deps.sh $(@:deps-%=%)
+ifneq ($(ARCH),$(HOST_ARCH))
+SYSROOT_READY := $(SYSROOT)/.apt/named/libjansson-dev
+FIRST += $(SYSROOT_READY)
+$(SYSROOT_READY):
+	$(Q)sh tests/tools/arm64-sysroot.sh $(SYSROOT) libc6 libgomp1 libsleef-dev \
+	    libcriterion-dev libjansson-dev
+endif
+deps: ; @CC='$(CC)' sh tests/tools/deps.sh run test bench
+deps-run deps-test deps-bench: ; @CC='$(CC)' sh tests/tools/deps.sh $(@:deps-%=%)
+
+run: all
+	@sh tests/tools/run-demo.sh $(B)/t2 $(B)/demo
+
+test-units: $(UNITS) $(TOOLS)
+test-programs: all $(B)/t2k-matrix test-units
+
+# The runner builds the other configurations by itself: NEON, sanitizers.
+RUN_TESTS = +@MAKE='$(MAKE)' B='$(B)' CC='$(CC)' CXX='$(CXX)' V='$(V)' SAN='$(SAN)' \
+            SYSROOT='$(SYSROOT)' sh tests/tools/run-tests.sh
+test: test-programs
+	$(RUN_TESTS) all
+test-isa: test-programs
+	$(RUN_TESTS) isa
+test-emulated: test-programs
+	$(RUN_TESTS) emulated
+test-asan test-ubsan test-tsan: | deps-test
+	$(RUN_TESTS) $(@:test-%=%)
+
+audit: all
+	@B='$(B)' CC='$(CC)' sh tests/tools/audit.sh
+
+bench: $(B)/t2bench
+	@$(B)/t2bench $(BENCH_ARGS)
 
 # ---- rules -----------------------------------------------------------------------------------
 
-$(foreach i,$(ISAS),$(eval $(B)/kernels/$(i)/%.o: DIRFLAGS = $(FLAGS_$(i))))
+$(foreach i,$(ISAS),$(eval $(B)/kernels/$(i)/%.o: DIRFLAGS = $(STACK) $(FLAGS_$(i))))
 $(B)/kernels/%.o: INC = -Ikernels
-$(B)/kernels/ops/%.o: DIRFLAGS = $(OPENMP)
+$(B)/kernels/core/%.o: DIRFLAGS = $(STACK)
+$(B)/kernels/ops/%.o: DIRFLAGS = $(STACK) $(OPENMP)
 $(B)/runtime/%.o: INC = -Ikernels -Iruntime
 $(B)/tests/%.o: INC = -Ikernels -Iruntime -Itests
+$(B)/tests/test_threads.o $(B)/tests/test_strict.o: DIRFLAGS = $(OPENMP)
+$(B)/bench/%.o: INC = -Ikernels -Iruntime -Itests -Ibench
+$(B)/bench/%.o: DIRFLAGS = $(OPENMP)
+$(B)/bench/machine.o: DIRFLAGS = $(OPENMP) -DT2BENCH_FLAGS='"$(strip $(CFLAGS) $(SANFLAGS))"'
 
-$(B)/%.o: %.c Makefile | $(FIRST)
+# Rewritten when the flags change, and then everything is compiled again.
+FLAGS_FILE := $(B)/flags
+FLAGS_NOW = $(CC) $(ALL_CFLAGS) $(ALL_CXXFLAGS) $(foreach i,$(ISAS),$(FLAGS_$(i))) $(STACK)
+$(FLAGS_FILE): FORCE
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(DIRFLAGS) $(INC) -c $< -o $@
+	@echo '$(FLAGS_NOW)' | cmp -s - $@ || echo '$(FLAGS_NOW)' > $@
+
+$(B)/%.o: %.c Makefile $(FLAGS_FILE) | $(FIRST)
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) $(DIRFLAGS) $(INC) -c $< -o $@
+
+$(B)/%.o: %.cc Makefile $(FLAGS_FILE) | $(FIRST)
+	@mkdir -p $(@D)
+	$(call say,CXX,$<)
+	$(Q)$(CXX) $(ALL_CXXFLAGS) $(DIRFLAGS) $(INC) -c $< -o $@
 
 $(LIBT2K): $(K_OBJ)
 $(LIBT2): $(T_OBJ)
-$(LIBT2K) $(LIBT2):
+$(TEST_LIB): $(call objs,$(TEST_LIB_SRC))
+$(LIBT2K) $(LIBT2) $(TEST_LIB):
+	$(call say,AR,$@)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(Q)$(AR) rcs $@ $(filter %.o,$^)
+
+LINK = $(CC) $(SYSROOT_FLAGS) $(SANFLAGS) $(LDFLAGS)
 
 $(B)/libt2k.so.$(SO): $(K_OBJ) kernels/t2k.map
-	$(CC) -shared -Wl,-soname,$(@F) -Wl,-z,nodelete -Wl,--version-script=kernels/t2k.map \
-	    -Wl,--no-undefined $(SYSROOT_FLAGS) $(SANFLAGS) $(K_OBJ) $(KLIBS) -o $@
+	$(call say,LD,$@)
+	$(Q)$(LINK) -shared -Wl,-soname,$(@F) -Wl,-z,nodelete $(NO_UNDEFINED) \
+	    -Wl,--version-script=kernels/t2k.map $(K_OBJ) $(KLIBS) -o $@
 	@ln -sf $(@F) $(B)/libt2k.so
 
 $(B)/libt2.so.$(SO): $(T_OBJ) runtime/t2.map $(B)/libt2k.so.$(SO)
-	$(CC) -shared -Wl,-soname,$(@F) -Wl,-z,nodelete -Wl,--version-script=runtime/t2.map \
-	    -Wl,--no-undefined $(SYSROOT_FLAGS) $(SANFLAGS) $(T_OBJ) -L$(B) -lt2k $(TLIBS) -lm -o $@
+	$(call say,LD,$@)
+	$(Q)$(LINK) -shared -Wl,-soname,$(@F) -Wl,-z,nodelete $(NO_UNDEFINED) \
+	    -Wl,--version-script=runtime/t2.map $(T_OBJ) -L$(B) -lt2k $(TLIBS) -lm -o $@
 	@ln -sf $(@F) $(B)/libt2.so
 
 $(B)/t2: $(CLI_OBJ) $(LIBT2) $(LIBT2K)
-	$(CC) $(SYSROOT_FLAGS) $(SANFLAGS) $^ $(TLIBS) $(KLIBS) -o $@
+	$(call say,LD,$@)
+	$(Q)$(LINK) $^ $(TLIBS) $(KLIBS) -o $@
 
 # build/t2 is the program of the configuration built last.
 build/t2: $(B)/t2 FORCE
 	@ln -sf $(B:build/%=%)/t2 $@
 
-$(B)/t2k-matrix: $(call objs,$(MATRIX_SRC)) $(LIBT2K)
-	$(CC) $(SYSROOT_FLAGS) $(SANFLAGS) $^ $(KLIBS) -o $@
+$(B)/t2k-matrix: $(call objs,$(MATRIX_SRC)) $(TEST_LIB) $(LIBT2K)
+	$(call say,LD,$@)
+	$(Q)$(LINK) $^ $(KLIBS) -o $@
 
 $(UNITS): $(B)/tests/%: $(B)/tests/%.o $(TEST_LIB) $(LIBT2) $(LIBT2K)
-	$(CC) $(SYSROOT_FLAGS) $(SANFLAGS) $^ -lcriterion $(TLIBS) $(KLIBS) -o $@
+	$(call say,LD,$@)
+	$(Q)$(LINK) $^ -lcriterion $(TLIBS) $(KLIBS) -ldl -o $@
+
+# This one loads the shared library by hand.
+$(B)/tests/test_process: | $(B)/libt2k.so.$(SO)
+
+$(TOOLS): %: %.o $(TEST_LIB) $(LIBT2) $(LIBT2K)
+	$(call say,LD,$@)
+	$(Q)$(LINK) $^ $(TLIBS) $(KLIBS) -o $@
+
+$(B)/t2bench: $(BENCH_OBJ) $(TEST_LIB) $(LIBT2) $(LIBT2K)
+	$(call say,LD,$@)
+	$(Q)$(CXX) $(SANFLAGS) $(LDFLAGS) $^ -lbenchmark $(TLIBS) $(KLIBS) -ldl -o $@
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+# ---- installation ----------------------------------------------------------------------------
+
+BINDIR := $(PREFIX)/bin
+INCDIR := $(PREFIX)/include
+MANDIR := $(PREFIX)/share/man/man1
+INSTALLED := $(BINDIR)/t2 $(INCDIR)/t2k.h $(INCDIR)/t2.h $(MANDIR)/t2.1 \
+             $(foreach l,t2k t2,$(LIBDIR)/lib$(l).so.$(VERSION) $(LIBDIR)/lib$(l).so.$(SO) \
+             $(LIBDIR)/lib$(l).so $(LIBDIR)/lib$(l).a $(LIBDIR)/pkgconfig/$(l).pc)
+# The .pc files find everything from their own place, so that the tree may be moved.
+pc_path = $(shell realpath -m --relative-to='$(LIBDIR)/pkgconfig' '$(1)')
+PC_SED = -e 's|@PREFIX@|$${pcfiledir}/$(call pc_path,$(PREFIX))|' \
+         -e 's|@LIBDIR@|$${pcfiledir}/$(call pc_path,$(LIBDIR))|' -e 's|@VERSION@|$(VERSION)|'
+
+install: all
+	@install -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(INCDIR)' '$(DESTDIR)$(LIBDIR)/pkgconfig'
+	@install -m 755 $(B)/t2 '$(DESTDIR)$(BINDIR)/t2'
+	@install -m 644 kernels/t2k.h runtime/t2.h '$(DESTDIR)$(INCDIR)/'
+	@for l in t2k t2; do \
+	    install -m 755 $(B)/lib$$l.so.$(SO) '$(DESTDIR)$(LIBDIR)'/lib$$l.so.$(VERSION) && \
+	    ln -sf lib$$l.so.$(VERSION) '$(DESTDIR)$(LIBDIR)'/lib$$l.so.$(SO) && \
+	    ln -sf lib$$l.so.$(SO) '$(DESTDIR)$(LIBDIR)'/lib$$l.so && \
+	    install -m 644 $(B)/lib$$l.a '$(DESTDIR)$(LIBDIR)/' || exit 1; \
+	done
+	@sed $(PC_SED) kernels/t2k.pc.in > '$(DESTDIR)$(LIBDIR)/pkgconfig/t2k.pc'
+	@sed $(PC_SED) runtime/t2.pc.in > '$(DESTDIR)$(LIBDIR)/pkgconfig/t2.pc'
+	@if [ -e docs/t2.1 ]; then install -d '$(DESTDIR)$(MANDIR)' && \
+	    install -m 644 docs/t2.1 '$(DESTDIR)$(MANDIR)/t2.1'; fi
+	@echo 'installed below $(DESTDIR)$(PREFIX)'
+
+uninstall:
+	@rm -f $(patsubst %,'$(DESTDIR)%',$(INSTALLED))
+	@echo 'removed from $(DESTDIR)$(PREFIX)'
+
+# ---- upkeep ----------------------------------------------------------------------------------
+
+FORMAT_SRC = $(shell find kernels runtime tests bench -name '*.[ch]' -o -name '*.cc')
+format:
+	@clang-format -i --style=file $(FORMAT_SRC)
+
+format-check:
+	@clang-format --dry-run -Werror --style=file $(FORMAT_SRC)
 
 clean:
 	rm -rf build

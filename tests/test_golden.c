@@ -31,11 +31,12 @@ TestSuite(golden, .init = open_manifest, .fini = close_manifest, .timeout = 1200
 
 /* ---- judging -------------------------------------------------------------------------------- */
 
-/* The largest share of its bound that any result of a kind used. */
+/* The largest share of its bound that any result of a kind used, and the fingerprint of all its
+ * results, which must be the same on every instruction set (the runner compares). */
 struct worst {
     double ratio;
     const char *id, *output;
-    int cases;
+    uint64_t fingerprint;
 };
 
 static void judge(const golden_case *one, t2_safetensors *file, const char *output,
@@ -44,6 +45,9 @@ static void judge(const golden_case *one, t2_safetensors *file, const char *outp
     golden_error error = golden_compare(one, file, output, got);
     cr_expect(error.max_abs <= error.allowed, "%s %s[%zu]: got %.9g, want %.17g, allowed +-%.3g",
               one->id, output, error.at, error.got, error.want, error.allowed);
+    const t2_tensor *expected = golden_expected(one, file, "f64", output);
+    worst->fingerprint =
+        t2k_fingerprint_f32(worst->fingerprint, expected->rank, expected->shape, got);
     double ratio = error.max_abs > 0.0 ? error.max_abs / error.allowed : 0.0;
     if (worst->id == NULL || ratio > worst->ratio) {
         worst->ratio = ratio;
@@ -90,7 +94,7 @@ static void each_case(const char *kind, size_t expected_cases,
                       void (*act)(const golden_case *one, t2_safetensors *file,
                                   struct worst *worst))
 {
-    struct worst worst = {0};
+    struct worst worst = {.fingerprint = T2K_FINGERPRINT_SEED};
     size_t count = 0;
     for (size_t i = 0; i < manifest.count; i++) {
         const golden_case *one = &manifest.cases[i];
@@ -109,6 +113,8 @@ static void each_case(const char *kind, size_t expected_cases,
     fprintf(stderr, "golden %s: %zu cases on %s, worst %.2f of its bound (%s %s)\n", kind, count,
             t2k_isa_name(), worst.ratio, worst.id != NULL ? worst.id : "-",
             worst.output != NULL ? worst.output : "-");
+    fprintf(stderr, "isa %s golden %s fingerprint %016llx\n", t2k_isa_name(), kind,
+            (unsigned long long)worst.fingerprint);
 }
 
 static float *new_floats(size_t count)

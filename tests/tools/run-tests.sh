@@ -30,6 +30,7 @@ mkdir -p "$logs"
 passed=0 failed=0 skipped=0
 prints=$logs/fingerprints
 : > "$prints"
+: > "$prints.golden"
 
 # Suites that do not depend on the instruction set run once, not once per T2K_ISA.
 isa_free=" test_dispatch test_threads test_strict test_process test_io test_safetensors
@@ -64,6 +65,8 @@ account() {
     printf '%-34s %6d passed, %d failed, %d skipped (%d s%s)\n' "$1" "$6" "$bad" "$8" "$5" "$note"
     sed -n "s/^isa \([a-z0-9]*\) tier .*fingerprint \([0-9a-f]*\).*/\1 \2 $1/p" "$4" >> "$prints"
     sed -n "s/^isa \([a-z0-9]*\) tier .* full \([0-9a-f]*\)\$/\1 \2/p" "$4" >> "$prints.full"
+    sed -n 's/^isa \([a-z0-9]*\) golden \([a-z_]*\) fingerprint \([0-9a-f]*\)$/\2 \3 \1/p' "$4" \
+        >> "$prints.golden"
     if [ "$bad" != 0 ]; then
         echo "---- $4:"
         { grep -vE '^\[(RUN|PASS|SKIP)' "$4" || true; } | tail -n 40
@@ -145,7 +148,8 @@ run_neon() {
         skip "neon" 1 "no arm64 compiler or no qemu-aarch64-static here"
         return
     fi
-    if ! build ARCH=aarch64 B="$arm" SYSROOT="$sysroot" "$arm/t2k-matrix" test-units; then
+    if ! build ARCH=aarch64 B="$arm" SYSROOT="$sysroot" "$arm/t2k-matrix" "$arm/t2" \
+            test-units; then
         verdict "neon build" "the cross build failed"
         return
     fi
@@ -161,6 +165,48 @@ run_neon() {
     for u in $(computing "$arm"); do
         suite "$u neon" 1 env QEMU_LD_PREFIX="$sysroot" "$arm/tests/$u" --verbose --color=never
     done
+}
+
+# A processor without AVX, FMA and XSAVE: detection, and fmaf() without hardware.
+run_old_cpu() {
+    if command -v qemu-x86_64-static >/dev/null; then
+        suite "matrix qemu Nehalem" 1 qemu-x86_64-static -cpu Nehalem "$B/t2k-matrix" --tier small
+    else
+        skip "matrix qemu Nehalem" 1 "no qemu-x86_64-static here"
+    fi
+}
+
+# A model made from a seed, and its logits, must be the same on every machine: no libm function
+# that looks at the CPU, no instruction that differs. portable NAME PROGRAM... adds a line.
+machines=$logs/machines
+portable() {
+    name=$1 folder=$logs/model
+    shift
+    rm -rf "$folder"
+    printf '1 2 3 4 5 6 7\n49 0 48 11 12 13 1\n' > "$logs/ids.txt"
+    "$@" init "$folder" --vocab-size 50 --embed-size 32 --num-layers 2 --heads 4 --seed 3 \
+        > "$logs/portable.log" 2>&1 &&
+        "$@" run "$folder" --ids "$logs/ids.txt" >> "$logs/portable.log" 2>&1
+    made=$(cksum < "$folder/model.safetensors" | tr ' ' -)
+    print=$(sed -n 's/^fingerprint //p' "$logs/portable.log")
+    echo "$made ${print:-none} $name" >> "$machines"
+}
+check_machines() {
+    for isa in $(usable_isas); do
+        portable "T2K_ISA=$isa" env T2K_ISA="$isa" "$B/t2"
+    done
+    if [ "$arch" = x86_64 ] && command -v qemu-x86_64-static >/dev/null; then
+        portable "qemu Nehalem" qemu-x86_64-static -cpu Nehalem "$B/t2"
+    fi
+    if [ -x "$B-aarch64/t2" ]; then
+        portable "qemu-aarch64" qemu-aarch64-static -L "$sysroot" "$B-aarch64/t2"
+    fi
+    echo "machine: checksum of a model from a seed, fingerprint of its logits:"
+    awk '{m = $1; p = $2; $1 = $2 = ""; printf "    %-16s %s %s\n", substr($0, 3), m, p}' "$machines"
+    different=$(awk '{print $1, $2}' "$machines" | sort -u | wc -l)
+    bad=$(grep -c ' none ' "$machines")
+    [ "$different$bad" != 10 ] || different=
+    verdict "the same model and logits" "${different:+$different different ones, $bad without}"
 }
 
 # All in one boot; the guest's files are those of this machine at the same paths. The emulator
@@ -199,10 +245,17 @@ check_fingerprints() {
     different=$(awk '{print $2}' "$prints" | sort -u | wc -l)
     [ "$different" != 1 ] || different=
     verdict "one fingerprint" "${different:+$different different ones}"
-    [ -s "$prints.full" ] || return
-    different=$(awk '{print $2}' "$prints.full" | sort -u | wc -l)
-    [ "$different" != 1 ] || different=
-    verdict "one fingerprint, full tier" "${different:+$different different ones}"
+    if [ -s "$prints.full" ]; then
+        different=$(awk '{print $2}' "$prints.full" | sort -u | wc -l)
+        [ "$different" != 1 ] || different=
+        verdict "one fingerprint, full tier" "${different:+$different different ones}"
+    fi
+    [ -s "$prints.golden" ] || return
+    for kind in $(cut -d' ' -f1 "$prints.golden" | sort -u); do
+        different=$(grep "^$kind " "$prints.golden" | cut -d' ' -f2 | sort -u | wc -l)
+        [ "$different" != 1 ] || different=
+        verdict "one fingerprint, golden $kind" "${different:+$different different ones}"
+    done
 }
 
 # On an x86 machine with AVX2 there is no excuse: every instruction set must have run.
@@ -219,14 +272,24 @@ check_coverage() {
 
 run_sanitized() {
     san=$B-$mode
-    build SAN="$mode" CC="$CC" B="$san" "$san/t2k-matrix" test-units ||
-        { verdict "build with $mode" "failed"; finish; }
     export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1
     export LSAN_OPTIONS=suppressions=tests/tools/lsan.supp:print_suppressions=0
     export UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
-    # gcc's OpenMP runtime is not instrumented: under TSan its barriers look like races, so each
-    # application thread computes alone there.
-    [ "$mode" != tsan ] || export T2K_NUM_THREADS=1
+    # Criterion cannot start under TSan, and gcc's OpenMP runtime is not instrumented, so that its
+    # barriers look like races: there a plain program has threads of its own call the library.
+    callers=$san/tests/tools/t2k-callers
+    if [ "$mode" = tsan ]; then
+        goals=$callers
+    else
+        goals="$san/t2k-matrix test-units"
+    fi
+    # shellcheck disable=SC2086
+    if ! build SAN="$mode" CC="$CC" B="$san" $goals; then
+        verdict "build with $mode" "failed"
+        return
+    fi
+    suite "callers $mode" 1 "$callers"
+    [ "$mode" != tsan ] || return
     suite "matrix $mode" 1 "$san/t2k-matrix" --tier small
     for u in $(units "$san"); do
         suite "$u $mode" 1 "$san/tests/$u" --verbose --color=never
@@ -243,11 +306,17 @@ all)
     suite "matrix $arch" 1 "$B/t2k-matrix" --tier full
     run_units_native
     run_units_per_isa
-    [ "$arch" != x86_64 ] || run_neon
+    if [ "$arch" = x86_64 ]; then
+        run_neon
+        run_old_cpu
+    fi
+    check_machines
     suite "audit" 1 env B="$B" CC="$CC" sh $tools/audit.sh
     suite "installed tree" 1 env B="$B" CC="$CC" CXX="$CXX" MAKE="$MAKE" sh $tools/test-install.sh
-    [ ! -e tests/cli/run.sh ] ||
-        suite "program" 1 sh tests/cli/run.sh "$B/t2" "$B/tests/tools/golden-split"
+    arm_run=
+    [ ! -x "$B-aarch64/t2" ] || arm_run="qemu-aarch64-static -L $sysroot $B-aarch64/t2"
+    suite "program" 1 env ARM_RUN="$arm_run" \
+        sh tests/cli/run.sh "$B/t2" "$B/tests/tools/golden-split"
     finish_emulated
     check_fingerprints
     check_coverage

@@ -148,6 +148,10 @@ static int leave_while_busy(void *arg)
 
 Test(process, exit_while_busy, .timeout = 4 * PATIENCE)
 {
+#if defined(__clang__)
+    /* kmp_runtime.cpp: root->r.r_in_parallel >= 0 */
+    cr_skip_test("LLVM's OpenMP runtime fails when a process exits during a parallel region");
+#endif
     int failed = 0;
     for (int i = 0; i < 3; i++) {
         cr_expect_eq(in_child(leave_while_busy, &failed), 0);

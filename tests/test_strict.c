@@ -1,12 +1,15 @@
 /* The rules of docs/numerics.md that concern every function at once: 19 (the floating-point
- * environment), 20 (known random numbers), 21 (no contraction), and the fingerprint. */
+ * environment), 20 (known random numbers, sampling), 21 (no contraction), rule 5 (rows alone and
+ * together) in a whole model, and the fingerprint. */
 #include "check.h"
 #include "core/core.h"
 #include "core/fpenv.h"
+#include "t2.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
 #include <omp.h>
+#include <sleef.h>
 #include <string.h>
 
 #define THREADS 4
@@ -166,23 +169,38 @@ Test(strict, environment_of_the_calling_thread)
     }
 }
 
-/* Threads of the pool keep what a region of the application has set on them. */
+/* Threads of the pool that are in another environment than they should be; the caller is not
+ * counted. */
+static int pool_threads_without(uint64_t control)
+{
+    int without = 0;
+#pragma omp parallel num_threads(THREADS) reduction(+ : without)
+    without += omp_get_thread_num() > 0 && (t2k_fpenv_get() & CONTROL) != (control & CONTROL);
+    return without;
+}
+
+static void set_pool(uint64_t control)
+{
+#pragma omp parallel num_threads(THREADS)
+    t2k_fpenv_set(control);
+}
+
+/* Threads of gcc's pool keep what a region of the application has set on them; LLVM's runtime
+ * gives them the caller's environment at every region. */
 Test(strict, environment_of_the_pool)
 {
     t2k_set_num_threads(THREADS);
     compute_wanted();
     for (int e = 0; e < HOSTILE_COUNT; e++) {
-        int lost = 0;
-#pragma omp parallel num_threads(THREADS)
-        t2k_fpenv_set(hostile[e]);
+        set_pool(hostile[e]);
+        t2k_fpenv_set(T2K_FPENV_DEFAULT);
+        int before = pool_threads_without(hostile[e]);
         for (int kind = 0; kind < KINDS; kind++) {
             cr_expect_eq(differing_under(hostile[e], kind), 0, "environment %d, kind %d", e, kind);
         }
-#pragma omp parallel num_threads(THREADS) reduction(+ : lost)
-        lost += omp_get_thread_num() > 0 && (t2k_fpenv_get() & CONTROL) != (hostile[e] & CONTROL);
-        cr_expect_eq(lost, 0, "environment %d was lost on %d threads of the pool", e, lost);
-#pragma omp parallel num_threads(THREADS)
-        t2k_fpenv_set(T2K_FPENV_DEFAULT);
+        int after = pool_threads_without(hostile[e]);
+        cr_expect_eq(after, before, "environment %d was lost on %d threads", e, after - before);
+        set_pool(T2K_FPENV_DEFAULT);
     }
 }
 
@@ -272,6 +290,157 @@ Test(strict, philox_known_answers)
         t2k_philox4x32(cases[i].counter, cases[i].key, out);
         cr_expect_arr_eq(out, cases[i].want, sizeof out, "case %zu", i);
     }
+}
+
+/* ---- rules 5 and 20 in a model -----------------------------------------------------------------
+ */
+
+#define CHARS "runtime/models/t2-chars"
+enum { SYMBOLS = 25, LENGTH = 11, ITEMS = 23, MOST = 16 };
+
+static t2_model *model;
+static t2_session *session;
+
+static void open_chars(void)
+{
+    t2_error err = {T2_OK, ""};
+    cr_assert_eq(t2_model_open(CHARS, 0, &model, &err), T2_OK, "%s", err.message);
+    cr_assert_eq(t2_session_create(model, 0, &session, &err), T2_OK, "%s", err.message);
+}
+
+static void close_chars(void)
+{
+    t2_session_destroy(session);
+    t2_model_close(model);
+}
+
+/* Logits (LENGTH, items, SYMBOLS) of `items` columns of ids (LENGTH, ITEMS) from `first` on. */
+static void forward_items(const int64_t *ids, int first, int items, float *logits)
+{
+    static int64_t part[LENGTH * ITEMS];
+    t2_error err = {T2_OK, ""};
+    for (int l = 0; l < LENGTH; l++) {
+        memcpy(part + l * items, ids + l * ITEMS + first, (size_t)items * sizeof *ids);
+    }
+    t2_forward_args args = {.size = sizeof args,
+                            .ids = part,
+                            .length = LENGTH,
+                            .items = items,
+                            .mask = {.kind = T2_MASK_CAUSAL},
+                            .expert = 1,
+                            .logits = logits};
+    cr_assert_eq(t2_forward(session, &args, &err), T2_OK, "%s", err.message);
+}
+
+/* Rule 5: a weight is applied in one way whatever the number of rows, so that a sequence has the
+ * bits that it has alone, in batches of any size. */
+Test(strict, rows_of_a_model_in_batches_of_any_size, .timeout = 600)
+{
+    static const int batches[] = {1, 2, 3, 7, 22};
+    static float whole[LENGTH * ITEMS * SYMBOLS], some[LENGTH * ITEMS * SYMBOLS];
+    int64_t ids[LENGTH * ITEMS];
+    struct rng rng = {check_seed()};
+    for (int i = 0; i < LENGTH * ITEMS; i++) {
+        ids[i] = (int64_t)rng_below(&rng, SYMBOLS);
+    }
+    for (int isa = 0; isa < t2k_isa_count(); isa++) {
+        if (t2k_use_isa(isa) != T2K_OK) {
+            continue;
+        }
+        open_chars();
+        forward_items(ids, 0, ITEMS, whole);
+        for (size_t b = 0; b < sizeof batches / sizeof batches[0]; b++) {
+            int wrong = 0;
+            for (int first = 0; first < ITEMS; first += batches[b]) {
+                const int items = ITEMS - first < batches[b] ? ITEMS - first : batches[b];
+                forward_items(ids, first, items, some);
+                for (int row = 0; row < LENGTH * items; row++) {
+                    const int l = row / items, n = first + row % items;
+                    wrong +=
+                        first_difference(some + row * SYMBOLS, whole + (l * ITEMS + n) * SYMBOLS,
+                                         SYMBOLS) != SYMBOLS;
+                }
+            }
+            cr_expect_eq(wrong, 0, "isa %d, batches of %d: %d rows differ", isa, batches[b], wrong);
+        }
+        close_chars();
+    }
+}
+
+/* The token that rule 20 draws after ids (length): one uniform of 53 bits, keyed by seed and
+ * purpose, counted by step, prompt, sample and position. */
+static int64_t literal_draw(const t2_generate_args *args, const int64_t *ids, int64_t length)
+{
+    float logits[SYMBOLS], largest = -INFINITY;
+    t2_error err = {T2_OK, ""};
+    t2_forward_args forward = {.size = sizeof forward,
+                               .ids = ids,
+                               .length = length,
+                               .items = 1,
+                               .mask = {.kind = T2_MASK_CAUSAL},
+                               .expert = T2_EXPERT_AUTO,
+                               .first = length - 1,
+                               .logits = logits};
+    cr_assert_eq(t2_forward(session, &forward, &err), T2_OK, "%s", err.message);
+    const uint64_t purpose = t2k_fingerprint_bytes(T2K_FINGERPRINT_SEED, "sample", 6);
+    const uint32_t name[4] = {0, 0, (uint32_t)purpose, (uint32_t)(purpose >> 32)};
+    const uint32_t seed[2] = {(uint32_t)args->seed, (uint32_t)(args->seed >> 32)};
+    const uint32_t place[4] = {args->step, args->prompt_index, args->sample, (uint32_t)length};
+    uint32_t key[4], word[4];
+    t2k_philox4x32(name, seed, key);
+    t2k_philox4x32(place, key, word);
+    const uint64_t bits = ((uint64_t)word[0] << 32 | word[1]) >> 11;
+    const double uniform = (double)bits / 9007199254740992.0;
+    double weight[SYMBOLS], total = 0.0, sum = 0.0;
+    for (int i = 0; i < SYMBOLS; i++) {
+        largest = logits[i] > largest ? logits[i] : largest;
+    }
+    for (int i = 0; i < SYMBOLS; i++) {
+        const double below = (double)logits[i] - (double)largest;
+        weight[i] = Sleef_cinz_expd1_u10purec(below / args->temperature);
+        total += weight[i];
+    }
+    int64_t last = -1;
+    for (int i = 0; i < SYMBOLS; i++) {
+        sum += weight[i];
+        if (sum > uniform * total) {
+            return i;
+        }
+        last = weight[i] > 0.0 ? i : last;
+    }
+    return last;
+}
+
+Test(strict, sampled_tokens_by_the_rule, .timeout = 600)
+{
+    int64_t ids[MOST] = {24, 7, 10, 2, 11, 1}, tokens[MOST], count = 0, seen = 0;
+    open_chars();
+    for (uint32_t i = 0; i < 40; i++) {
+        t2_error err = {T2_OK, ""};
+        t2_generate_args args = {.size = sizeof args,
+                                 .prompt = ids,
+                                 .prompt_length = 6,
+                                 .max_new = MOST - 6,
+                                 .end = -1,
+                                 .temperature = 1.0 + 0.5 * i,
+                                 .seed = UINT64_C(0x100000003) * i,
+                                 .step = i % 3,
+                                 .prompt_index = i % 5,
+                                 .sample = i % 7,
+                                 .expert = T2_EXPERT_AUTO,
+                                 .tokens = tokens,
+                                 .count = &count};
+        cr_assert_eq(t2_generate(session, &args, &err), T2_OK, "%s", err.message);
+        cr_assert_eq(count, MOST - 6);
+        for (int64_t made = 0; made < count; made++) {
+            cr_expect_eq(literal_draw(&args, ids, 6 + made), tokens[made], "draw %u, token %d", i,
+                         (int)made);
+            ids[6 + made] = tokens[made];
+            seen |= INT64_C(1) << tokens[made];
+        }
+    }
+    cr_expect_gt(__builtin_popcountll((unsigned long long)seen), 15, "the draws hardly differ");
+    close_chars();
 }
 
 /* ---- the fingerprint --------------------------------------------------------------------------

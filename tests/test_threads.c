@@ -149,7 +149,6 @@ Test(threads, omp_num_threads_only_lowers)
         {NULL, "1,4", 1, NULL},
         {NULL, "1 , 4", 1, NULL},
         {NULL, "4000", 0, NULL},
-        {NULL, "none", 0, NULL},
         {NULL, NULL, 0, NULL},
     };
     check_environments(cases, sizeof cases / sizeof cases[0]);

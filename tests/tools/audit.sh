@@ -155,6 +155,12 @@ fi
 
 grep -rlE '#pragma omp|<omp\.h>' kernels runtime | grep -v '^kernels/ops/' > "$list"
 check "OpenMP in kernels/ops only" "$list"
+# Rule 10 of docs/numerics.md; continued lines are joined first.
+find kernels runtime -name '*.[ch]' | while read -r f; do
+    sed -e ':a' -e '/\\$/{N;s/\\\n//;ba' -e '}' "$f" |
+        awk -v f="$f" '/[pP]ragma.*omp.*([^a-z_]simd([^a-z_]|$)|reduction *\()/ {print f ": " $0}'
+done > "$list"
+check "no OpenMP reduction, no omp simd" "$list"
 grep -rlE '<[a-z0-9]*intrin\.h>|<arm_(neon|acle)\.h>' kernels runtime |
     grep -vE '^kernels/(simd|avx2|avx512|neon)/' > "$list"
 check "intrinsics in kernels/simd and the ISA folders only" "$list"

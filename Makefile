@@ -222,7 +222,7 @@ $(B)/libt2k.so.$(SO): $(K_OBJ) kernels/t2k.map
 $(B)/libt2.so.$(SO): $(T_OBJ) runtime/t2.map $(B)/libt2k.so.$(SO)
 	$(call say,LD,$@)
 	$(Q)$(LINK) -shared -Wl,-soname,$(@F) -Wl,-z,nodelete $(NO_UNDEFINED) \
-	    -Wl,--version-script=runtime/t2.map $(T_OBJ) -L$(B) -lt2k $(TLIBS) -lm -o $@
+	    -Wl,--version-script=runtime/t2.map -Wl,-rpath,'$$ORIGIN' $(T_OBJ) -L$(B) -lt2k $(TLIBS) -lm -o $@
 	@ln -sf $(@F) $(B)/libt2.so
 
 $(B)/t2: $(CLI_OBJ) $(LIBT2) $(LIBT2K)
@@ -231,7 +231,7 @@ $(B)/t2: $(CLI_OBJ) $(LIBT2) $(LIBT2K)
 
 # build/t2 is the program of the configuration built last.
 build/t2: $(B)/t2 FORCE
-	@ln -sf $(B:build/%=%)/t2 $@
+	@ln -sf '$(abspath $(B))/t2' $@
 
 $(B)/t2k-matrix: $(call objs,$(MATRIX_SRC)) $(TEST_LIB) $(LIBT2K)
 	$(call say,LD,$@)

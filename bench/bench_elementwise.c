@@ -152,7 +152,7 @@ static const struct bench_kind kinds[] = {
 
 void bench_add_elementwise(struct bench_suite *suite)
 {
-    /* The seed's activations (320, 256) in cache; more than an L2 cache holds. */
+    /* The notebook's activations (320, 256) in cache; more than an L2 cache holds. */
     static const int64_t lengths[] = {81920, 1 << 20};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         for (size_t s = 0; s < sizeof lengths / sizeof lengths[0]; s++) {

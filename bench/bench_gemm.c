@@ -215,7 +215,7 @@ static const struct bench_kind svd_rebuild = {.op = "svd_rebuild",
 
 /* ---- shapes ---------------------------------------------------------------------------------- */
 
-/* Products are named MxNxK. 320 rows are the seed's example: length 10, batch 32. */
+/* Products are named MxNxK. 320 rows are the notebook's example: length 10, batch 32. */
 void bench_add_gemm(struct bench_suite *suite)
 {
     static const int64_t seed[][3] = {

@@ -186,7 +186,8 @@ static const struct bench_kind mean = {.op = "mean",
                                        .run_row = run_mean_row,
                                        .reference = reference_mean};
 
-/* ---- embedding: ids (rows) into a table (1000, cols), the seed's vocabulary --------------------
+/* ---- embedding: ids (rows) into a table (1000, cols), the notebook's vocabulary
+ * --------------------
  */
 
 enum { VOCABULARY = 1000 };
@@ -260,7 +261,7 @@ static const struct bench_kind scale_columns = {.op = "scale_columns",
 
 void bench_add_rows(struct bench_suite *suite)
 {
-    /* The seed's rows; its attention rows; square; few long rows (a vocabulary). */
+    /* The notebook's rows; its attention rows; square; few long rows (a vocabulary). */
     static const int64_t shape[][2] = {{320, 256}, {2560, 10}, {1024, 1024}, {32, 32000}};
     enum { SHAPES = sizeof shape / sizeof shape[0] };
     for (size_t i = 0; i < SHAPES; i++) {

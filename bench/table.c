@@ -42,10 +42,8 @@ void bench_print_machine(const struct bench_case *cases, int count)
     printf("compiler: %s, %s\n", bench_compiler(), bench_flags());
     t2k_isa_info info;
     for (int i = 0; t2k_isa_get(i, &info) == T2K_OK; i++) {
-        printf("%s%s%s%s%s", i == 0 ? "ISA: " : "; ", info.name, info.active ? " (active)" : "",
-               info.reason[0] != '\0' ? ": " : "", info.reason);
+        printf("ISA %s: %s\n", info.name, info.active ? "active" : info.reason);
     }
-    printf("\n");
     print_peaks(cases, count);
 }
 

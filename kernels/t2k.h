@@ -257,7 +257,7 @@ typedef enum t2k_mask_kind {
 } t2k_mask_kind;
 
 typedef enum t2k_empty_row {
-    T2K_EMPTY_NAN = 0, /* a query with every key blocked gives NaN (the seed's rule) */
+    T2K_EMPTY_NAN = 0, /* a query with every key blocked gives NaN (the notebook's rule) */
     T2K_EMPTY_ZERO = 1 /* ... gives zeros */
 } t2k_empty_row;
 

@@ -9,7 +9,8 @@
 
 #define GEMM_MR 6
 #define GEMM_NV 2
-/* 336 KB of A: the largest block that leaves room in an L2 of 512 KB, and the seed's 320 rows. */
+/* 336 KB of A: the largest block that leaves room in an L2 of 512 KB, and the notebook's 320 rows.
+ */
 #define GEMM_MC 336
 #define GEMM_NC 1024
 #define GEMM_FEW 10

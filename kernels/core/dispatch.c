@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The address of an ISA's one symbol, NULL for the folders of another architecture. */
+/* The address of an ISA's table, the one symbol of its folder that is named outside; NULL for the
+ * folders of another architecture. */
 #define TABLE_any(name) &t2k_table_##name
 #if defined(__x86_64__)
 #define TABLE_x86_64(name) &t2k_table_##name

@@ -219,17 +219,6 @@ static t2k_gemm_job part_of(const t2k_gemm_job *job, size_t item, size_t i0, siz
     return part;
 }
 
-/* The part [*first, *last) of `count` that number `index` of `parts` gets, in steps of `grain`. */
-static void share(size_t count, size_t grain, size_t parts, size_t index, size_t *first,
-                  size_t *last)
-{
-    const size_t units = (count + grain - 1) / grain, each = units / parts, rest = units % parts;
-    const size_t a = each * index + least(index, rest);
-    const size_t b = a + each + (index < rest);
-    *first = least(a * grain, count);
-    *last = least(b * grain, count);
-}
-
 /* Into how many parts the rows are cut for `size` threads (the columns: size / rows): the largest
  * rectangle shall be cheap, counting that every thread packs its own operands, at about the time
  * of 16 multiply-adds an element. */
@@ -275,7 +264,7 @@ void t2k_gemm_team(t2k_team *team, const t2k_gemm_job *job)
         run_part(team, job);
     } else if (job->batch >= size) {
         size_t first, last;
-        share(job->batch, 1, size, rank, &first, &last);
+        t2k_share(job->batch, 1, size, rank, &first, &last);
         for (size_t item = first; item < last; item++) {
             const t2k_gemm_job part = part_of(job, item, 0, job->m, 0, job->n);
             run_part(team, &part);
@@ -284,8 +273,8 @@ void t2k_gemm_team(t2k_team *team, const t2k_gemm_job *job)
         const size_t down = row_parts(job, size), across = size / down;
         if (rank < down * across) {
             size_t i0, i1, j0, j1;
-            share(job->m, job->group->mr, down, rank / across, &i0, &i1);
-            share(job->n, job->group->nr, across, rank % across, &j0, &j1);
+            t2k_share(job->m, job->group->mr, down, rank / across, &i0, &i1);
+            t2k_share(job->n, job->group->nr, across, rank % across, &j0, &j1);
             for (size_t item = 0; item < job->batch; item++) {
                 const t2k_gemm_job part = part_of(job, item, i0, i1, j0, j1);
                 run_part(team, &part);

@@ -16,7 +16,9 @@ t2k_status t2k_parallel_team(int threads, int workspace, t2k_body body, void *ar
 /* This thread's T2K_WORKSPACE_BYTES bytes, aligned to T2K_ALIGN; NULL if the team has none. */
 void *t2k_team_workspace(const t2k_team *team);
 
-/* The part [*first, *last) of `count` items, in steps of `grain`, that belongs to this thread. */
+/* The part [*first, *last) of `count` items that number `index` of `parts` gets, in steps of
+ * `grain`; and the part that belongs to this thread. */
+void t2k_share(size_t count, size_t grain, size_t parts, size_t index, size_t *first, size_t *last);
 void t2k_team_share(const t2k_team *team, size_t count, size_t grain, size_t *first, size_t *last);
 
 #endif

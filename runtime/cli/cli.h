@@ -47,6 +47,15 @@ void t2_cli_json_string(FILE *out, const char *text);
 /* Flushes stdout; T2_EXIT_RUNTIME with a message when what was printed could not be written. */
 int t2_cli_finish_stdout(void);
 
+#define T2_CLI_MAX_THREADS 4096
+
+/* -1, or T2_EXIT_USAGE with a message where T2K_NUM_THREADS is no number of threads. (T2K_ISA is
+ * checked by the libraries.) */
+int t2_cli_check_environment(void);
+
+/* The compiler's name and version. */
+const char *t2_cli_compiler(void);
+
 /* Monotonic seconds. */
 double t2_cli_now(void);
 

@@ -205,7 +205,7 @@ static int parse(int argc, char **argv, struct eval *e)
             ok = run_options_expert(optarg, &e->expert);
             break;
         case OPT_THREADS:
-            ok = t2_cli_int(optarg, 1, 4096, &e->threads);
+            ok = t2_cli_int(optarg, 1, T2_CLI_MAX_THREADS, &e->threads);
             break;
         case OPT_JSON:
             e->json = 1;

@@ -34,7 +34,7 @@ static void cpu_name(char *name, size_t size)
 static void print_text(const char *cpu)
 {
     printf("t2 %s, compiled by %s\ncpu      %s\nisa      %s\nthreads  %d (%s)\n\n", t2k_version(),
-           __VERSION__, cpu, t2k_isa_name(), t2k_get_num_threads(), t2k_threads_reason());
+           t2_cli_compiler(), cpu, t2k_isa_name(), t2k_get_num_threads(), t2k_threads_reason());
     for (int i = 0; i < t2k_isa_count(); i++) {
         t2k_isa_info info;
         t2k_isa_get(i, &info);
@@ -49,7 +49,7 @@ static void print_text(const char *cpu)
 static void print_json(const char *cpu)
 {
     printf("{\"version\":\"%s\",\"compiler\":", t2k_version());
-    t2_cli_json_string(stdout, __VERSION__);
+    t2_cli_json_string(stdout, t2_cli_compiler());
     printf(",\"cpu\":");
     t2_cli_json_string(stdout, cpu);
     printf(",\"isa\":\"%s\",\"threads\":%d,\"threads_reason\":", t2k_isa_name(),

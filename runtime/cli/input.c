@@ -145,9 +145,9 @@ static t2_status ids_from_text(const char *name, const char *text, cli_ids *ids,
     return T2_OK;
 }
 
-static void describe_shape(const t2_tensor *tensor, char *text, size_t size)
+void cli_describe_tensor(const t2_tensor *tensor, char *text, size_t size)
 {
-    size_t used = (size_t)snprintf(text, size, "(");
+    size_t used = (size_t)snprintf(text, size, "%s of shape (", t2_dtype_name(tensor->dtype));
     for (int i = 0; i < tensor->rank && used < size; i++) {
         used += (size_t)snprintf(text + used, size - used, "%s%lld", i > 0 ? ", " : "",
                                  (long long)tensor->shape[i]);
@@ -165,11 +165,10 @@ static t2_status ids_from_tensor(t2_safetensors *file, cli_ids *ids, t2_error *e
         return fail(err, T2_ERR_FORMAT, "%s: no tensor 'ids'", path);
     }
     if (tensor->dtype != T2_I64 || tensor->rank < 1 || tensor->rank > 2) {
-        char shape[96];
-        describe_shape(tensor, shape, sizeof shape);
+        char found[96];
+        cli_describe_tensor(tensor, found, sizeof found);
         return fail(err, T2_ERR_FORMAT,
-                    "%s: tensor 'ids': expected I64 of shape (L, N) or (L), found %s of shape %s",
-                    path, t2_dtype_name(tensor->dtype), shape);
+                    "%s: tensor 'ids': expected I64 of shape (L, N) or (L), found %s", path, found);
     }
     const int64_t *data;
     t2_status status = t2_safetensors_i64(file, tensor, &data, err);

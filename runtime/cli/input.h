@@ -9,13 +9,16 @@
 typedef struct cli_ids {
     int64_t *ids;
     int64_t L, N;
-    int rank; /* 1 for a tensor (L): the result has no batch dimension, as the seed's */
+    int rank; /* 1 for a tensor (L): the result has no batch dimension, as the notebook's */
 } cli_ids;
 
 /* Reads `path` ("-": standard input): text with one sequence of integers a line, or a safetensors
  * file with the I64 tensor `ids`, (L, N) or (L). */
 t2_status cli_ids_read(const char *path, cli_ids *ids, t2_error *err);
 void cli_ids_free(cli_ids *ids);
+
+/* "F32 of shape (3, 4)" */
+void cli_describe_tensor(const t2_tensor *tensor, char *text, size_t size);
 
 /* A mask from the command line. */
 typedef struct cli_mask {

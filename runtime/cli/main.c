@@ -36,7 +36,7 @@ static void print_help(void)
 
 static void print_version(void)
 {
-    printf("t2 %s, compiled by %s\ninstruction sets:", t2k_version(), __VERSION__);
+    printf("t2 %s, compiled by %s\ninstruction sets:", t2k_version(), t2_cli_compiler());
     for (int i = 0; i < t2k_isa_count(); i++) {
         t2k_isa_info info;
         t2k_isa_get(i, &info);
@@ -62,7 +62,8 @@ int main(int argc, char **argv)
     }
     for (int i = 0; i < COMMAND_COUNT; i++) {
         if (strcmp(name, commands[i].name) == 0) {
-            int code = commands[i].run(argc - 1, argv + 1);
+            int code = t2_cli_check_environment();
+            code = code >= 0 ? code : commands[i].run(argc - 1, argv + 1);
             int flushed = t2_cli_finish_stdout();
             return code != T2_EXIT_OK ? code : flushed;
         }

@@ -6,6 +6,8 @@
 #include <getopt.h>
 #include <string.h>
 
+#define DEFAULT_COUNT 64 /* new tokens; the help says so */
+
 static const char help[] =
     "usage: t2 run MODEL (--prompt TEXT | --ids FILE|-) [OPTIONS]\n\n"
     "Runs the model in the folder MODEL: a forward pass over token ids, or, for a causal\n"
@@ -98,7 +100,7 @@ static int set_option(run_options *o, int option)
     case OPT_EXPERT:
         return run_options_expert(optarg, &o->expert);
     case OPT_THREADS:
-        return t2_cli_int(optarg, 1, 4096, &o->threads);
+        return t2_cli_int(optarg, 1, T2_CLI_MAX_THREADS, &o->threads);
     case OPT_TOL:
         return t2_cli_double(optarg, 0.0, 1e30, &o->tol);
     case OPT_TEMP:
@@ -130,12 +132,15 @@ static int check_combination(const run_options *o)
         return t2_cli_fail(T2_EXIT_USAGE, "run: --check, --out, --mask, --repeat and --training "
                                           "go with --ids, not with --prompt");
     }
+    if (o->ids != NULL && (o->count != 0 || o->temp >= 0.0)) {
+        return t2_cli_fail(T2_EXIT_USAGE, "run: -n and --temp go with --prompt, not with --ids");
+    }
     return -1;
 }
 
 int run_options_parse(int argc, char **argv, run_options *o)
 {
-    *o = (run_options){.tol = 1e-5, .expert = T2_EXPERT_AUTO, .count = 64, .repeat = 1};
+    *o = (run_options){.tol = 1e-5, .expert = T2_EXPERT_AUTO, .temp = -1.0, .repeat = 1};
     int c;
     opterr = 0;
     while ((c = getopt_long(argc, argv, ":hn:", long_options, NULL)) != -1) {
@@ -157,5 +162,8 @@ int run_options_parse(int argc, char **argv, run_options *o)
                            argc - optind);
     }
     o->model = argv[optind];
-    return check_combination(o);
+    int code = check_combination(o);
+    o->count = o->count > 0 ? o->count : DEFAULT_COUNT;
+    o->temp = o->temp >= 0.0 ? o->temp : 0.0;
+    return code;
 }

@@ -155,12 +155,14 @@ static t2_status compare(struct run *r, t2_safetensors *file)
         same = t->shape[i] == shape[i];
     }
     if (!same || (t->dtype != T2_F32 && t->dtype != T2_F64)) {
-        char text[72];
+        char text[72], found[96] = "none";
+        if (t != NULL) {
+            cli_describe_tensor(t, found, sizeof found);
+        }
         r->err.status = T2_ERR_FORMAT;
         snprintf(r->err.message, sizeof r->err.message,
-                 "%.300s: expected the tensor 'logits', F32 or F64, of shape (%s), found %s",
-                 r->options.check, shape_text(r, text),
-                 t == NULL ? "none" : "another dtype or shape");
+                 "%.240s: tensor 'logits': expected F32 or F64 of shape (%s), found %s",
+                 r->options.check, shape_text(r, text), found);
         return r->err.status;
     }
     const float *ref32 = NULL;

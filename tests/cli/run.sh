@@ -75,12 +75,18 @@ expect 2 'needs a value' "$t2" run "$chars" --prompt
 expect 2 "'0'|--threads 0" "$t2" run "$chars" --prompt R --threads 0
 expect 2 "'x'|--tol=x" "$t2" run "$chars" --ids - --tol=x
 expect 2 'go with --ids' "$t2" run "$chars" --prompt R --check x
+expect 2 'go with --prompt' "$t2" run "$chars" --ids - --temp 0
+expect 2 'go with --prompt' "$t2" run "$chars" --ids - -n 3
+for bad in x 0 -1 4097 '2 '; do
+    expect 2 "T2K_NUM_THREADS=$bad" env T2K_NUM_THREADS="$bad" "$t2" info
+done
 
 # ---- information ----------------------------------------------------------------------------
 expect 0 '' "$t2" info
 stdout_has 'scalar'
 expect 0 '' "$t2" info --json
 stdout_has '"isas":['
+stdout_has '"compiler":"'
 for isa in foo AVX2 'avx2 '; do
     expect 2 "T2K_ISA=$isa|valid here: scalar" env T2K_ISA="$isa" "$t2" info
     expect 2 "T2K_ISA=$isa|valid here: scalar" env T2K_ISA="$isa" "$t2" run "$chars" --prompt 'R='

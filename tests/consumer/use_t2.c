@@ -35,8 +35,7 @@ int main(int argc, char **argv)
         return fail("find", &err);
     }
     if (memcmp(data, values, sizeof values) != 0 ||
-        t2_tensor_fingerprint(w) !=
-            t2k_fingerprint_f32(T2K_FINGERPRINT_SEED, 2, shape, values)) {
+        t2_tensor_fingerprint(w) != t2k_fingerprint_f32(T2K_FINGERPRINT_SEED, 2, shape, values)) {
         fprintf(stderr, "the values changed on their way\n");
         return 1;
     }

@@ -15,8 +15,8 @@ int main(void)
     for (int i = 0; i < K * N; i++) {
         B[i] = (float)(i % 7 - 3);
     }
-    t2k_status status = t2k_sgemm(T2K_NO_TRANS, T2K_NO_TRANS, M, N, K, 1.0f, A, K, B, N, 0.0f, C, N,
-                                  NULL);
+    t2k_status status =
+        t2k_sgemm(T2K_NO_TRANS, T2K_NO_TRANS, M, N, K, 1.0f, A, K, B, N, 0.0f, C, N, NULL);
     if (status != T2K_OK) {
         fprintf(stderr, "t2k_sgemm: %s\n", t2k_status_str(status));
         return 1;

@@ -12,6 +12,7 @@ chars=runtime/models/t2-chars
 example=$work/example
 
 echo "== A trained Transformer2 model: reverse (R), sort (S), shift (C), add (A)"
+echo "(a base model, half-trained on purpose, to be adapted later; its experts are still neutral)"
 "$t2" eval "$chars" --tasks "$chars/heldout.tsv" --show 4
 
 echo

@@ -110,7 +110,7 @@ BENCH_OBJ := $(call objs,$(BENCH_SRC)) $(patsubst %.cc,$(B)/%.o,$(wildcard bench
         clean help FORCE
 .DELETE_ON_ERROR:
 
-all: lib $(B)/t2 build/t2
+all: lib $(B)/t2 $(if $(SAN),,build/t2)
 
 lib: $(LIBT2K) $(LIBT2) $(SHARED)
 
@@ -229,7 +229,7 @@ $(B)/t2: $(CLI_OBJ) $(LIBT2) $(LIBT2K)
 	$(call say,LD,$@)
 	$(Q)$(LINK) $^ $(TLIBS) $(KLIBS) -o $@
 
-# build/t2 is the program of the configuration built last.
+# build/t2 is the program of the configuration built last, but for sanitizers.
 build/t2: $(B)/t2 FORCE
 	@ln -sf '$(abspath $(B))/t2' $@
 

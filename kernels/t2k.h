@@ -88,7 +88,8 @@ T2K_API t2k_status t2k_isa_get(int index, t2k_isa_info *info);
 /* Default: min(OMP_NUM_THREADS if set, CPUs of the affinity mask, cgroup CPU quota rounded up);
  * an operation uses fewer where its work would not pay for them. T2K_NUM_THREADS or
  * t2k_set_num_threads(n > 0) is exact instead, even beyond the number of CPUs; n = 0 returns to
- * the default. In a forked child everything runs on one thread. */
+ * the default. Where the system refuses threads (limits on memory or processes), a team is smaller.
+ * In a forked child everything runs on one thread. */
 T2K_API int t2k_get_num_threads(void);
 T2K_API t2k_status t2k_set_num_threads(int n);
 
@@ -141,7 +142,7 @@ typedef struct t2k_epilogue {
  * beta = 0 never reads C (NaN there is harmless); alpha = 0 or k = 0 never reads A or B and gives
  * beta * C. Order of operations: docs/numerics.md, rule 1.
  * Error: |got - ref| <= (min(k, 256) + k/256 + 3) * 2^-24 * sum |alpha a b| (+ 2^-23 |beta c|),
- * per element, before the epilogue. */
+ * per element, before the epilogue; products and sums below 2^-126 add up to 2^-149 each. */
 T2K_API t2k_status t2k_sgemm(t2k_transpose trans_a, t2k_transpose trans_b, int64_t m, int64_t n,
                              int64_t k, float alpha, const float *A, int64_t lda, const float *B,
                              int64_t ldb, float beta, float *C, int64_t ldc,
@@ -152,7 +153,8 @@ T2K_API t2k_status t2k_sgemm_team(t2k_team *team, t2k_transpose trans_a, t2k_tra
                                   int64_t ldc, const t2k_epilogue *epilogue);
 
 /* `batch` products whose operands lie stride_a, stride_b, stride_c elements apart. stride_a or
- * stride_b may be 0 (one operand for all); outputs must not overlap. */
+ * stride_b may be 0 (one operand for all). Outputs that overlap, or whose rows interleave without
+ * one index lying inside the other's stride, are T2K_ERR_ARG. */
 T2K_API t2k_status t2k_sgemm_batched(t2k_transpose trans_a, t2k_transpose trans_b, int64_t m,
                                      int64_t n, int64_t k, float alpha, const float *A, int64_t lda,
                                      int64_t stride_a, const float *B, int64_t ldb,
@@ -196,7 +198,7 @@ T2K_API t2k_status t2k_softmax(int64_t rows, int64_t cols, const float *X, int64
  * X, residual, Y (rows, cols); scale, weight, bias (cols) or NULL. In place on X or residual.
  * eps >= 0. A row with a NaN or infinite z, or whose sums overflow, becomes NaN. Error <= 2^-20 *
  * (|weight| * largest |(z - mean) / sqrt(var + eps)| of the row + |bias|), even where the mean is
- * 1e5 deviations. */
+ * 1e5 deviations; deviations below 2^-126 have the precision of denormals. */
 T2K_API t2k_status t2k_layer_norm(int64_t rows, int64_t cols, const float *X, int64_t ldx,
                                   const float *scale, const float *residual, int64_t ldr,
                                   const float *weight, const float *bias, float eps, float *Y,

@@ -34,4 +34,31 @@ static inline int t2k_bad_in_place(int64_t rows, const float *X, int64_t ldx, co
     return X == Y && rows > 1 && ldx != ldy;
 }
 
+/* Nonzero where a tensor of `rows` x `items` rows of `width` elements with these strides has an
+ * element beyond the reach of a pointer. All arguments >= 0. */
+static inline int t2k_too_far(int64_t rows, int64_t row, int64_t items, int64_t item, int64_t width,
+                              int64_t size)
+{
+    int64_t a, b, bytes;
+    if (rows == 0 || items == 0) {
+        return 0;
+    }
+    return __builtin_mul_overflow(rows - 1, row, &a) ||
+           __builtin_mul_overflow(items - 1, item, &b) || __builtin_add_overflow(a, b, &a) ||
+           __builtin_add_overflow(a, width, &a) || __builtin_mul_overflow(a, size, &bytes) ||
+           bytes > PTRDIFF_MAX;
+}
+
+/* Nonzero where such rows overlap, or interleave without nesting: the rows of one index must lie
+ * inside the stride of the other. No overflow after t2k_too_far(). */
+static inline int t2k_rows_overlap(int64_t rows, int64_t row, int64_t items, int64_t item,
+                                   int64_t width)
+{
+    if ((rows > 1 && row < width) || (items > 1 && item < width)) {
+        return 1;
+    }
+    return rows > 1 && items > 1 && row < (items - 1) * item + width &&
+           item < (rows - 1) * row + width;
+}
+
 #endif

@@ -1,34 +1,10 @@
 /* Attention: checks the arguments and gives each thread its share of (item, head, tile of queries).
  * Tiles are independent: a query's bits depend on its own row of q and mask and on k and v. */
+#include "ops/args.h"
 #include "ops/team.h"
 
 _Static_assert(T2K_ATTENTION_FLOATS(T2K_ATTENTION_WIDTH) * sizeof(float) <= T2K_WORKSPACE_BYTES,
                "a tile's workspace is part of a thread's");
-
-/* Nonzero where a tensor of `rows` x `items` rows of `width` elements with these strides has an
- * element beyond the reach of a pointer. All arguments >= 0. */
-static int too_far(int64_t rows, int64_t row, int64_t items, int64_t item, int64_t width,
-                   int64_t size)
-{
-    int64_t a, b, bytes;
-    if (rows == 0 || items == 0) {
-        return 0;
-    }
-    return __builtin_mul_overflow(rows - 1, row, &a) ||
-           __builtin_mul_overflow(items - 1, item, &b) || __builtin_add_overflow(a, b, &a) ||
-           __builtin_add_overflow(a, width, &a) || __builtin_mul_overflow(a, size, &bytes) ||
-           bytes > PTRDIFF_MAX;
-}
-
-/* Rows of one index lie inside the stride of the other, or there is only one. */
-static int rows_overlap(int64_t rows, int64_t row, int64_t items, int64_t item, int64_t width)
-{
-    if ((rows > 1 && row < width) || (items > 1 && item < width)) {
-        return 1;
-    }
-    return rows > 1 && items > 1 && row < (items - 1) * item + width &&
-           item < (rows - 1) * row + width;
-}
 
 static int bad_mask(const t2k_attention_args *a)
 {
@@ -45,7 +21,7 @@ static int bad_mask(const t2k_attention_args *a)
     int64_t size = a->mask_kind == T2K_MASK_BOOL ? 1 : (int64_t)sizeof(float), heads;
     return __builtin_mul_overflow(a->heads - 1, a->mask_head, &heads) ||
            __builtin_add_overflow(heads, a->keys, &heads) ||
-           too_far(a->queries, a->mask_row, a->items, a->mask_item, heads, size);
+           t2k_too_far(a->queries, a->mask_row, a->items, a->mask_item, heads, size);
 }
 
 /* T2K_OK, with *tiles the number of tiles of all heads: 0 when there is nothing to compute. */
@@ -67,11 +43,11 @@ static t2k_status check(const t2k_attention_args *a, size_t *tiles)
     if (bad_mask(a) || a->q == NULL || a->out == NULL ||
         (a->keys > 0 && (a->k == NULL || a->v == NULL)) ||
         __builtin_mul_overflow(a->heads, a->head_dim, &width) ||
-        too_far(a->queries, a->q_row, a->items, a->q_item, width, size) ||
-        too_far(a->keys, a->k_row, a->items, a->k_item, width, size) ||
-        too_far(a->keys, a->v_row, a->items, a->v_item, width, size) ||
-        too_far(a->queries, a->out_row, a->items, a->out_item, width, size) ||
-        rows_overlap(a->queries, a->out_row, a->items, a->out_item, width)) {
+        t2k_too_far(a->queries, a->q_row, a->items, a->q_item, width, size) ||
+        t2k_too_far(a->keys, a->k_row, a->items, a->k_item, width, size) ||
+        t2k_too_far(a->keys, a->v_row, a->items, a->v_item, width, size) ||
+        t2k_too_far(a->queries, a->out_row, a->items, a->out_item, width, size) ||
+        t2k_rows_overlap(a->queries, a->out_row, a->items, a->out_item, width)) {
         return T2K_ERR_ARG;
     }
     /* No overflow: out has at least as many elements. */

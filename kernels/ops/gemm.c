@@ -1,17 +1,11 @@
 /* The public matrix product: checks its arguments once, then hands a job to the driver. */
 #include "ops/gemm.h"
 
+#include "ops/args.h"
+
 int t2k_gemm_bad_matrix(const float *X, int64_t rows, int64_t cols, int64_t ld)
 {
-    int64_t elements, bytes;
-    if (ld < (cols > 1 ? cols : 1)) {
-        return 1;
-    }
-    if (rows == 0 || cols == 0) {
-        return 0;
-    }
-    return X == NULL || __builtin_mul_overflow(rows, ld, &elements) ||
-           __builtin_mul_overflow(elements, (int64_t)sizeof(float), &bytes) || bytes > PTRDIFF_MAX;
+    return ld < 1 || t2k_bad_matrix(rows, cols, X, ld, sizeof(float));
 }
 
 static int bad_transpose(t2k_transpose trans)
@@ -130,12 +124,10 @@ t2k_status t2k_sgemm_team(t2k_team *team, t2k_transpose trans_a, t2k_transpose t
 }
 
 /* Nonzero when `batch` matrices of rows x cols that lie `stride` apart reach too far. */
-static int bad_batch(int64_t batch, int64_t stride, size_t rows, size_t ld)
+static int bad_batch(int64_t batch, int64_t stride, size_t rows, size_t cols, size_t ld)
 {
-    int64_t all, bytes;
-    return stride < 0 || __builtin_mul_overflow(batch, stride, &all) ||
-           __builtin_add_overflow(all, (int64_t)(rows * ld), &all) ||
-           __builtin_mul_overflow(all, (int64_t)sizeof(float), &bytes) || bytes > PTRDIFF_MAX;
+    return stride < 0 || t2k_too_far((int64_t)rows, (int64_t)ld, batch, stride, (int64_t)cols,
+                                     (int64_t)sizeof(float));
 }
 
 t2k_status t2k_sgemm_batched(t2k_transpose trans_a, t2k_transpose trans_b, int64_t m, int64_t n,
@@ -153,13 +145,13 @@ t2k_status t2k_sgemm_batched(t2k_transpose trans_a, t2k_transpose trans_b, int64
     if (status != T2K_OK) {
         return status;
     }
-    const size_t a_rows = trans_a == T2K_TRANS ? job.k : job.m;
-    const size_t b_rows = trans_b == T2K_TRANS ? job.n : job.k;
-    if (bad_batch(batch, stride_a, a_rows, (size_t)lda) ||
-        bad_batch(batch, stride_b, b_rows, (size_t)ldb) ||
-        bad_batch(batch, stride_c, job.m, job.ldc) ||
-        (batch > 1 && stride_c == 0 && m > 0 && n > 0) ||
-        (job.residual != NULL && bad_batch(batch, (int64_t)job.stride_residual, job.m, job.ldr)) ||
+    const int ta = trans_a == T2K_TRANS, tb = trans_b == T2K_TRANS;
+    if (bad_batch(batch, stride_a, ta ? job.k : job.m, ta ? job.m : job.k, (size_t)lda) ||
+        bad_batch(batch, stride_b, tb ? job.n : job.k, tb ? job.k : job.n, (size_t)ldb) ||
+        bad_batch(batch, stride_c, job.m, job.n, job.ldc) ||
+        (m > 0 && n > 0 && t2k_rows_overlap(m, ldc, batch, stride_c, n)) ||
+        (job.residual != NULL &&
+         bad_batch(batch, (int64_t)job.stride_residual, job.m, job.n, job.ldr)) ||
         (job.residual == C && C != NULL && batch > 1 && (int64_t)job.stride_residual != stride_c)) {
         return T2K_ERR_ARG;
     }

@@ -4,8 +4,10 @@
 #include "core/fpenv.h"
 
 #include <omp.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 
 /* Looks at the other threads' progress before the CPU is given to somebody else: about 10 us.
  * libgomp's own barrier spins for milliseconds; on a machine whose CPUs are busy otherwise, a
@@ -44,6 +46,60 @@ static void run_member(int rank, int size, struct meeting *meeting, unsigned cha
     }
 }
 
+/* ---- threads that can be had ---------------------------------------------------------------- */
+
+struct gate {
+    pthread_mutex_t mutex;
+    pthread_cond_t opened;
+    int open;
+};
+
+static void *wait_at_gate(void *arg)
+{
+    struct gate *gate = arg;
+    pthread_mutex_lock(&gate->mutex);
+    while (!gate->open) {
+        pthread_cond_wait(&gate->opened, &gate->mutex);
+    }
+    pthread_mutex_unlock(&gate->mutex);
+    return NULL;
+}
+
+/* How many of `wanted` threads, the caller included, exist at once when they are asked for. */
+static int try_threads(int wanted)
+{
+    struct gate gate = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0};
+    pthread_t *made = malloc((size_t)wanted * sizeof *made);
+    int count = 0;
+    while (made != NULL && count < wanted - 1 &&
+           pthread_create(&made[count], NULL, wait_at_gate, &gate) == 0) {
+        count++;
+    }
+    pthread_mutex_lock(&gate.mutex);
+    gate.open = 1;
+    pthread_cond_broadcast(&gate.opened);
+    pthread_mutex_unlock(&gate.mutex);
+    for (int i = 0; i < count; i++) {
+        pthread_join(made[i], NULL);
+    }
+    free(made);
+    return count + 1;
+}
+
+/* libgomp ends the process when it cannot create a thread (a limit on memory or processes). So
+ * before its pool grows for this application thread, the same number is tried; fewer than asked
+ * for is then what the team gets. */
+static int obtainable(int wanted)
+{
+    static _Thread_local int proven = 1;
+    if (wanted > proven) {
+        proven = try_threads(wanted);
+    }
+    return wanted < proven ? wanted : proven;
+}
+
+/* ---- regions -------------------------------------------------------------------------------- */
+
 t2k_status t2k_parallel_team(int threads, int workspace, t2k_body body, void *arg)
 {
     if (threads > 1 && (t2k_is_forked_child() || omp_in_parallel())) {
@@ -59,6 +115,9 @@ t2k_status t2k_parallel_team(int threads, int workspace, t2k_body body, void *ar
         if (memory == NULL) {
             return T2K_ERR_NOMEM;
         }
+    }
+    if (threads > 1) { /* after the workspace has taken its memory */
+        threads = obtainable(threads);
     }
     if (threads <= 1) {
         run_member(0, 1, NULL, memory, body, arg);

@@ -40,9 +40,11 @@ int t2_cli_int(const char *text, int64_t low, int64_t high, int64_t *value);
 int t2_cli_uint64(const char *text, uint64_t *value);
 int t2_cli_double(const char *text, double low, double high, double *value);
 
-/* Prints `text` as the inside of a JSON string, and as one with its quotes. */
-void t2_cli_json_text(FILE *out, const char *text);
+/* Prints `text` as a JSON string with its quotes; bytes that are no UTF-8 become U+FFFD. */
 void t2_cli_json_string(FILE *out, const char *text);
+
+/* The text of a token; U+FFFD for an id that the vocabulary does not name. */
+const char *t2_cli_token_text(const t2_vocab *vocab, int64_t token);
 
 /* Flushes stdout; T2_EXIT_RUNTIME with a message when what was printed could not be written. */
 int t2_cli_finish_stdout(void);

@@ -1,6 +1,9 @@
 /* What the subcommands share: messages, numbers from text, time. */
 #include "cli.h"
 
+#include "io/text.h"
+
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
@@ -11,13 +14,19 @@
 
 int t2_cli_fail(int code, const char *format, ...)
 {
+    /* One line whatever the names in it hold: file names may have newlines and escapes. */
+    char line[1024];
     va_list args;
     va_start(args, format);
-    fflush(stdout);
-    fputs("t2: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    for (char *p = line; *p != '\0'; p++) {
+        if ((unsigned char)*p < 0x20 || *p == 0x7f) {
+            *p = '?';
+        }
+    }
+    fflush(stdout);
+    fprintf(stderr, "t2: %s\n", line);
     return code;
 }
 
@@ -72,7 +81,8 @@ int t2_cli_int(const char *text, int64_t low, int64_t high, int64_t *value)
     char *end;
     errno = 0;
     long long x = strtoll(text, &end, 10);
-    if (end == text || *end != '\0' || errno != 0 || x < low || x > high) {
+    if (!(isdigit((unsigned char)text[0]) || text[0] == '-') || *end != '\0' || errno != 0 ||
+        end == text || x < low || x > high) {
         return 0;
     }
     *value = x;
@@ -83,8 +93,8 @@ int t2_cli_uint64(const char *text, uint64_t *value)
 {
     char *end;
     errno = 0;
-    unsigned long long x = strtoull(text, &end, 0);
-    if (end == text || *end != '\0' || errno != 0 || strchr(text, '-') != NULL) {
+    unsigned long long x = strtoull(text, &end, 10);
+    if (!isdigit((unsigned char)text[0]) || *end != '\0' || errno != 0) {
         return 0;
     }
     *value = x;
@@ -96,31 +106,26 @@ int t2_cli_double(const char *text, double low, double high, double *value)
     char *end;
     errno = 0;
     double x = strtod(text, &end);
-    if (end == text || *end != '\0' || !isfinite(x) || x < low || x > high) {
+    if (end == text || isspace((unsigned char)text[0]) || *end != '\0' || !isfinite(x) || x < low ||
+        x > high) {
         return 0;
     }
     *value = x;
     return 1;
 }
 
-void t2_cli_json_text(FILE *out, const char *text)
-{
-    for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++) {
-        if (*p == '"' || *p == '\\') {
-            fprintf(out, "\\%c", *p);
-        } else if (*p < 0x20 || *p == 0x7f) {
-            fprintf(out, "\\u%04x", *p);
-        } else {
-            fputc(*p, out);
-        }
-    }
-}
-
 void t2_cli_json_string(FILE *out, const char *text)
 {
-    fputc('"', out);
-    t2_cli_json_text(out, text);
-    fputc('"', out);
+    t2_text json = {0};
+    t2_text_json_shown(&json, text);
+    fputs(json.failed ? "null" : json.data, out);
+    t2_text_free(&json);
+}
+
+const char *t2_cli_token_text(const t2_vocab *vocab, int64_t token)
+{
+    const char *text = t2_vocab_decode(vocab, token);
+    return text != NULL ? text : "\xef\xbf\xbd";
 }
 
 int t2_cli_finish_stdout(void)

@@ -1,15 +1,14 @@
 /* t2 eval: greedy accuracy of a character model on a list of prompts and answers. */
 #include "cli.h"
+#include "input.h"
 #include "options.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MAX_TASKS 64
 #define TASK_NAME 32
-#define LINE_SIZE 4096
 #define MAX_TOKENS 1024 /* of a prompt or an answer */
 
 static const char help[] =
@@ -61,22 +60,12 @@ static struct task *task_named(struct eval *e, const char *name)
 static void show_item(const struct eval *e, const struct task *task, const char *prompt,
                       const int64_t *tokens, int64_t count, const char *answer, int right)
 {
-    char text[MAX_TOKENS * 4 + 1];
-    size_t used = 0;
-    text[0] = '\0';
+    printf("%-8s %-12s ", task->name, prompt);
     for (int64_t i = 0; i < count; i++) {
-        used += (size_t)snprintf(text + used, sizeof text - used, "%s",
-                                 t2_vocab_decode(e->vocab, tokens[i]));
+        fputs(t2_cli_token_text(e->vocab, tokens[i]), stdout);
     }
-    printf("%-8s %-12s %-10s %s", task->name, prompt, text, right ? "right" : "wrong");
-    if (!right) {
-        printf(" (%s)", answer);
-    }
-    printf("%*sexperts",
-           right                         ? 11
-           : 8 - (int)strlen(answer) > 0 ? 8 - (int)strlen(answer)
-                                         : 1,
-           "");
+    printf("  %s", right ? "right" : "wrong, expected ");
+    printf("%s  experts", right ? "" : answer);
     int64_t layers = t2_model_config(e->model)->num_layers;
     for (int64_t i = 0; i < layers; i++) {
         printf(" %d", e->experts[i]);
@@ -114,40 +103,51 @@ static int answer_item(struct eval *e, struct task *task, const char *prompt, co
     return -1;
 }
 
+/* One line of the list: task, prompt, answer. -1, or the exit code of a failure. */
+static int answer_line(struct eval *e, char *line, long number)
+{
+    line[strcspn(line, "\r")] = '\0';
+    if (line[0] == '\0') {
+        return -1;
+    }
+    char *prompt = strchr(line, '\t');
+    char *answer = prompt != NULL ? strchr(prompt + 1, '\t') : NULL;
+    if (answer == NULL || answer[1] == '\0' || answer == prompt + 1) {
+        return t2_cli_fail(T2_EXIT_USAGE,
+                           "%s: line %ld: expected task, prompt and answer with tabs between",
+                           e->list, number);
+    }
+    *prompt++ = '\0';
+    *answer++ = '\0';
+    struct task *task = task_named(e, line);
+    if (task == NULL) {
+        return t2_cli_fail(T2_EXIT_USAGE,
+                           "%s: line %ld: more than %d tasks, or a name of more than %d bytes",
+                           e->list, number, MAX_TASKS, TASK_NAME - 1);
+    }
+    return answer_item(e, task, prompt, answer);
+}
+
 static int answer_list(struct eval *e)
 {
-    FILE *f = fopen(e->list, "re");
-    if (f == NULL) {
-        return t2_cli_fail(T2_EXIT_RUNTIME, "%s: %s", e->list, strerror(errno));
+    char *text = NULL;
+    size_t size = 0;
+    if (cli_file_read(e->list, &text, &size, &e->err) != T2_OK) {
+        return t2_cli_error(&e->err);
     }
-    char line[LINE_SIZE];
     int code = -1;
-    for (long number = 1; code < 0 && fgets(line, sizeof line, f) != NULL; number++) {
-        line[strcspn(line, "\r\n")] = '\0';
-        if (line[0] == '\0') {
-            continue;
-        }
-        char *prompt = strchr(line, '\t');
-        char *answer = prompt != NULL ? strchr(prompt + 1, '\t') : NULL;
-        if (answer == NULL || answer[1] == '\0' || answer == prompt + 1) {
-            code = t2_cli_fail(T2_EXIT_USAGE,
-                               "%s: line %ld: expected task, prompt and answer with tabs between",
-                               e->list, number);
-            break;
-        }
-        *prompt++ = '\0';
-        *answer++ = '\0';
-        struct task *task = task_named(e, line);
-        code = task == NULL ? t2_cli_fail(T2_EXIT_USAGE,
-                                          "%s: line %ld: more than %d tasks, or a name of "
-                                          "more than %d bytes",
-                                          e->list, number, MAX_TASKS, TASK_NAME - 1)
-                            : answer_item(e, task, prompt, answer);
+    if (memchr(text, '\0', size) != NULL) {
+        code = t2_cli_fail(T2_EXIT_USAGE, "%s: holds a NUL, so it is no text", e->list);
     }
-    if (code < 0 && ferror(f)) {
-        code = t2_cli_fail(T2_EXIT_RUNTIME, "%s: %s", e->list, strerror(errno));
+    long number = 1;
+    for (char *line = text; code < 0 && *line != '\0'; number++) {
+        size_t length = strcspn(line, "\n");
+        char *next = line + length + (line[length] == '\n');
+        line[length] = '\0';
+        code = answer_line(e, line, number);
+        line = next;
     }
-    fclose(f);
+    free(text);
     return code;
 }
 

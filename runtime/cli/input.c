@@ -1,26 +1,15 @@
 /* Token ids and masks from files: text or safetensors. */
 #include "input.h"
 
+#include "io/error.h"
+
+#include <ctype.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define TEXT_LIMIT ((size_t)1 << 30) /* bytes of a text file of ids */
-
-static t2_status fail(t2_error *err, t2_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static t2_status fail(t2_error *err, t2_status status, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    err->status = status;
-    vsnprintf(err->message, sizeof err->message, format, args);
-    va_end(args);
-    return status;
-}
 
 /* ---- token ids ------------------------------------------------------------------------------ */
 
@@ -33,7 +22,7 @@ static t2_status read_all(FILE *f, const char *name, char **text, size_t *size, 
         used += fread(buffer + used, 1, capacity - used - 1, f);
         if (ferror(f)) {
             free(buffer);
-            return fail(err, T2_ERR_IO, "%s: %s", name, strerror(errno));
+            return t2_fail(err, T2_ERR_IO, "%s: %s", name, strerror(errno));
         }
         if (feof(f)) {
             buffer[used] = '\0';
@@ -46,7 +35,7 @@ static t2_status read_all(FILE *f, const char *name, char **text, size_t *size, 
         }
         if (capacity >= TEXT_LIMIT) {
             free(buffer);
-            return fail(err, T2_ERR_ARG, "%s: more than %zu bytes of ids", name, TEXT_LIMIT);
+            return t2_fail(err, T2_ERR_ARG, "%s: more than %zu bytes of text", name, TEXT_LIMIT);
         }
         capacity *= 2;
         char *larger = realloc(buffer, capacity);
@@ -55,7 +44,7 @@ static t2_status read_all(FILE *f, const char *name, char **text, size_t *size, 
         }
         buffer = larger;
     }
-    return fail(err, T2_ERR_NOMEM, "%s: out of memory", name);
+    return t2_fail(err, T2_ERR_NOMEM, "%s: out of memory", name);
 }
 
 static int is_separator(char c)
@@ -76,12 +65,14 @@ static t2_status parse_line(const char *name, int64_t line, const char **at, int
         if (*p == '\0' || *p == '\n') {
             break;
         }
-        char *end;
+        char *end = (char *)(uintptr_t)p;
         errno = 0;
-        long long id = strtoll(p, &end, 10);
+        /* strtoll() would skip further kinds of white space, and with them the end of the line. */
+        long long id = *p == '-' || isdigit((unsigned char)*p) ? strtoll(p, &end, 10) : 0;
         if (end == p || errno != 0 || (!is_separator(*end) && *end != '\0' && *end != '\n')) {
-            return fail(err, T2_ERR_ARG, "%s: line %lld: '%.*s' is not an integer", name,
-                        (long long)line, (int)strcspn(p, " \t,\r\n") % 40, p);
+            size_t length = strcspn(p, " \t,\r\n");
+            return t2_fail(err, T2_ERR_ARG, "%s: line %lld: '%.*s' is not an integer", name,
+                           (long long)line, length < 40 ? (int)length : 40, p);
         }
         if (out != NULL) {
             out[*count] = id;
@@ -106,15 +97,16 @@ static t2_status measure(const char *name, const char *text, cli_ids *ids, t2_er
             continue;
         }
         if (ids->N > 0 && count != ids->L) {
-            return fail(err, T2_ERR_ARG,
-                        "%s: line %lld has %lld ids, the lines before have %lld: sequences of one "
-                        "batch must have one length",
-                        name, (long long)line, (long long)count, (long long)ids->L);
+            return t2_fail(
+                err, T2_ERR_ARG,
+                "%s: line %lld has %lld ids, the lines before have %lld: sequences of one "
+                "batch must have one length",
+                name, (long long)line, (long long)count, (long long)ids->L);
         }
         ids->L = count;
         ids->N++;
     }
-    return ids->N > 0 ? T2_OK : fail(err, T2_ERR_ARG, "%s: no token ids", name);
+    return ids->N > 0 ? T2_OK : t2_fail(err, T2_ERR_ARG, "%s: no token ids", name);
 }
 
 static t2_status ids_from_text(const char *name, const char *text, cli_ids *ids, t2_error *err)
@@ -130,7 +122,7 @@ static t2_status ids_from_text(const char *name, const char *text, cli_ids *ids,
     int64_t *row = malloc(L * sizeof(int64_t));
     if (ids->ids == NULL || row == NULL) {
         free(row);
-        return fail(err, T2_ERR_NOMEM, "%s: out of memory for %zu ids", name, L * N);
+        return t2_fail(err, T2_ERR_NOMEM, "%s: out of memory for %zu ids", name, L * N);
     }
     const char *at = text;
     for (size_t n = 0; n < N;) {
@@ -162,13 +154,14 @@ static t2_status ids_from_tensor(t2_safetensors *file, cli_ids *ids, t2_error *e
     const char *path = t2_safetensors_path(file);
     const t2_tensor *tensor = t2_safetensors_find(file, "ids");
     if (tensor == NULL) {
-        return fail(err, T2_ERR_FORMAT, "%s: no tensor 'ids'", path);
+        return t2_fail(err, T2_ERR_FORMAT, "%s: no tensor 'ids'", path);
     }
     if (tensor->dtype != T2_I64 || tensor->rank < 1 || tensor->rank > 2) {
         char found[96];
         cli_describe_tensor(tensor, found, sizeof found);
-        return fail(err, T2_ERR_FORMAT,
-                    "%s: tensor 'ids': expected I64 of shape (L, N) or (L), found %s", path, found);
+        return t2_fail(err, T2_ERR_FORMAT,
+                       "%s: tensor 'ids': expected I64 of shape (L, N) or (L), found %s", path,
+                       found);
     }
     const int64_t *data;
     t2_status status = t2_safetensors_i64(file, tensor, &data, err);
@@ -180,27 +173,33 @@ static t2_status ids_from_tensor(t2_safetensors *file, cli_ids *ids, t2_error *e
     ids->N = tensor->rank == 2 ? tensor->shape[1] : 1;
     ids->ids = malloc(tensor->bytes > 0 ? tensor->bytes : 1);
     if (ids->ids == NULL) {
-        return fail(err, T2_ERR_NOMEM, "%s: out of memory for the token ids", path);
+        return t2_fail(err, T2_ERR_NOMEM, "%s: out of memory for the token ids", path);
     }
     memcpy(ids->ids, data, tensor->bytes);
     return T2_OK;
 }
 
-t2_status cli_ids_read(const char *path, cli_ids *ids, t2_error *err)
+t2_status cli_file_read(const char *path, char **text, size_t *size, t2_error *err)
 {
-    memset(ids, 0, sizeof *ids);
     int is_stdin = strcmp(path, "-") == 0;
-    const char *name = is_stdin ? "standard input" : path;
     FILE *f = is_stdin ? stdin : fopen(path, "rbe");
     if (f == NULL) {
-        return fail(err, T2_ERR_IO, "%s: %s", path, strerror(errno));
+        return t2_fail(err, T2_ERR_IO, "%s: %s", path, strerror(errno));
     }
-    char *text = NULL;
-    size_t size = 0;
-    t2_status status = read_all(f, name, &text, &size, err);
+    t2_status status = read_all(f, is_stdin ? "standard input" : path, text, size, err);
     if (!is_stdin) {
         fclose(f);
     }
+    return status;
+}
+
+t2_status cli_ids_read(const char *path, cli_ids *ids, t2_error *err)
+{
+    memset(ids, 0, sizeof *ids);
+    const char *name = strcmp(path, "-") == 0 ? "standard input" : path;
+    char *text = NULL;
+    size_t size = 0;
+    t2_status status = cli_file_read(path, &text, &size, err);
     if (status != T2_OK) {
         return status;
     }
@@ -247,7 +246,7 @@ t2_status cli_mask_read(const char *what, int64_t L, int64_t N, int64_t heads, c
     }
     const t2_tensor *tensor = t2_safetensors_find(mask->file, "mask");
     if (tensor == NULL) {
-        return fail(err, T2_ERR_FORMAT, "%s: no tensor 'mask'", what);
+        return t2_fail(err, T2_ERR_FORMAT, "%s: no tensor 'mask'", what);
     }
     return t2_mask_from_tensor(mask->file, tensor, L, L, N, heads, &mask->mask, err);
 }

@@ -5,6 +5,9 @@
 #include "t2.h"
 #include "t2k.h"
 
+/* All of a file ("-": standard input), with a NUL behind it, in *text (to be freed). */
+t2_status cli_file_read(const char *path, char **text, size_t *size, t2_error *err);
+
 /* Token ids (L, N), sequence first. */
 typedef struct cli_ids {
     int64_t *ids;

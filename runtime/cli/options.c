@@ -6,7 +6,8 @@
 #include <getopt.h>
 #include <string.h>
 
-#define DEFAULT_COUNT 64 /* new tokens; the help says so */
+#define DEFAULT_COUNT 64       /* new tokens; the help says both */
+#define DEFAULT_TOLERANCE 1e-5 /* of --check */
 
 static const char help[] =
     "usage: t2 run MODEL (--prompt TEXT | --ids FILE|-) [OPTIONS]\n\n"
@@ -132,6 +133,9 @@ static int check_combination(const run_options *o)
         return t2_cli_fail(T2_EXIT_USAGE, "run: --check, --out, --mask, --repeat and --training "
                                           "go with --ids, not with --prompt");
     }
+    if (o->check == NULL && o->tol >= 0.0) {
+        return t2_cli_fail(T2_EXIT_USAGE, "run: --tol goes with --check");
+    }
     if (o->ids != NULL && (o->count != 0 || o->temp >= 0.0)) {
         return t2_cli_fail(T2_EXIT_USAGE, "run: -n and --temp go with --prompt, not with --ids");
     }
@@ -140,7 +144,7 @@ static int check_combination(const run_options *o)
 
 int run_options_parse(int argc, char **argv, run_options *o)
 {
-    *o = (run_options){.tol = 1e-5, .expert = T2_EXPERT_AUTO, .temp = -1.0, .repeat = 1};
+    *o = (run_options){.tol = -1.0, .expert = T2_EXPERT_AUTO, .temp = -1.0, .repeat = 1};
     int c;
     opterr = 0;
     while ((c = getopt_long(argc, argv, ":hn:", long_options, NULL)) != -1) {
@@ -165,5 +169,6 @@ int run_options_parse(int argc, char **argv, run_options *o)
     int code = check_combination(o);
     o->count = o->count > 0 ? o->count : DEFAULT_COUNT;
     o->temp = o->temp >= 0.0 ? o->temp : 0.0;
+    o->tol = o->tol >= 0.0 ? o->tol : DEFAULT_TOLERANCE;
     return code;
 }

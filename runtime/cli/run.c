@@ -1,6 +1,7 @@
 /* t2 run: a forward pass over token ids, or the continuation of a prompt. */
 #include "cli.h"
 #include "input.h"
+#include "io/text.h"
 #include "options.h"
 
 #include <math.h>
@@ -254,11 +255,13 @@ static int run_ids(struct run *r)
     if (code < 0) {
         code = forward(r);
     }
-    if (code < 0 && r->options.out != NULL) {
-        code = write_logits(r);
-    }
+    /* The reference first: --out may name the same file, and nothing is written where the check
+     * cannot be done. */
     if (code < 0 && r->options.check != NULL) {
         code = check_logits(r);
+    }
+    if (code < 0 && r->options.out != NULL) {
+        code = write_logits(r);
     }
     if (code >= 0) {
         return code;
@@ -280,7 +283,7 @@ static int print_token(void *arg, int64_t token, int64_t position)
     (void)position;
     const struct printer *printer = arg;
     if (!printer->quiet) {
-        fputs(t2_vocab_decode(printer->vocab, token), stdout);
+        fputs(t2_cli_token_text(printer->vocab, token), stdout);
         fflush(stdout);
     }
     return 0;
@@ -305,11 +308,15 @@ static void report_prompt(const struct run *r, const t2_vocab *vocab, const int6
     }
     printf("{\"isa\":\"%s\",\"threads\":%d,\"prompt\":", t2k_isa_name(), r->threads);
     t2_cli_json_string(stdout, r->options.prompt);
-    printf(",\"text\":\"");
+    t2_text text = {0};
+    t2_text_str(&text, "");
     for (int64_t i = 0; i < count; i++) {
-        t2_cli_json_text(stdout, t2_vocab_decode(vocab, tokens[i]));
+        t2_text_str(&text, t2_cli_token_text(vocab, tokens[i]));
     }
-    printf("\",\"tokens\":[");
+    printf(",\"text\":");
+    t2_cli_json_string(stdout, text.data != NULL ? text.data : "");
+    t2_text_free(&text);
+    printf(",\"tokens\":[");
     for (int64_t i = 0; i < count; i++) {
         printf("%s%lld", i > 0 ? "," : "", (long long)tokens[i]);
     }

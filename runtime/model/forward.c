@@ -167,6 +167,9 @@ static t2_status check_args(const t2_config *config, const t2_forward_args *args
         !t2_multiply(&logits, (int64_t)sizeof(float))) {
         return t2_fail(err, T2_ERR_ARG, "the sizes are negative or overflow");
     }
+    if (args->threads < 0) {
+        return t2_fail(err, T2_ERR_ARG, "%d threads", args->threads);
+    }
     if (args->first < 0 || args->first > args->length) {
         return t2_fail(err, T2_ERR_ARG, "first = %lld is not a position of 0 .. %lld",
                        (long long)args->first, (long long)args->length);

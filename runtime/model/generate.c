@@ -54,6 +54,22 @@ static int64_t pick_sample(const float *logits, int64_t n, double temperature, d
     return last;
 }
 
+struct drawing {
+    const float *logits; /* (n) */
+    int64_t n;
+    double temperature, u;
+    int64_t token;
+};
+
+/* In a region of one thread, for its floating-point environment. */
+static void draw(t2k_team *team, void *arg)
+{
+    struct drawing *d = arg;
+    (void)team;
+    d->token = pick_sample(d->logits, d->n, d->temperature, d->u);
+}
+
+/* -1 where the logits give no distribution. */
 static int64_t pick(const t2_generate_args *args, const float *logits, int64_t n, int64_t position)
 {
     if (args->temperature <= 0.0) {
@@ -63,7 +79,9 @@ static int64_t pick(const t2_generate_args *args, const float *logits, int64_t n
     const uint32_t counter[4] = {args->step, args->prompt_index, args->sample, (uint32_t)position};
     uint32_t words[4];
     t2k_philox4x32(counter, random.key, words);
-    return pick_sample(logits, n, args->temperature, t2_random_uniform(words[0], words[1]));
+    struct drawing drawing = {logits, n, args->temperature, t2_random_uniform(words[0], words[1]),
+                              -1};
+    return t2k_parallel(1, draw, &drawing) == T2K_OK ? drawing.token : -1;
 }
 
 /* ---- the loop ------------------------------------------------------------------------------ */

@@ -61,6 +61,28 @@ static t2_status make_tensor(const t2_spec *spec, uint64_t seed, t2_tensor *tens
     return T2_OK;
 }
 
+struct making {
+    const t2_config *config;
+    uint64_t seed;
+    size_t count;
+    t2_spec *specs;     /* (count) */
+    t2_tensor *tensors; /* (count) */
+    t2_error *err;
+    t2_status status;
+};
+
+/* In a region of one thread, for its floating-point environment: the caller's rounding mode must
+ * not reach the weights. */
+static void make_tensors(t2k_team *team, void *arg)
+{
+    struct making *m = arg;
+    (void)team;
+    for (size_t i = 0; i < m->count && m->status == T2_OK; i++) {
+        t2_model_spec(m->config, (int64_t)i, &m->specs[i]);
+        m->status = make_tensor(&m->specs[i], m->seed, &m->tensors[i], m->err);
+    }
+}
+
 static t2_status write_weights(const char *path, const t2_config *config, uint64_t seed,
                                t2_error *err)
 {
@@ -71,9 +93,10 @@ static t2_status write_weights(const char *path, const t2_config *config, uint64
     if (specs == NULL || tensors == NULL) {
         status = t2_fail(err, T2_ERR_NOMEM, "out of memory");
     }
-    for (size_t i = 0; i < count && status == T2_OK; i++) {
-        t2_model_spec(config, (int64_t)i, &specs[i]);
-        status = make_tensor(&specs[i], seed, &tensors[i], err);
+    if (status == T2_OK) {
+        struct making making = {config, seed, count, specs, tensors, err, T2_OK};
+        t2k_status kernel = t2k_parallel(1, make_tensors, &making);
+        status = kernel == T2K_OK ? making.status : t2_fail_kernel(err, kernel, "initialisation");
     }
     if (status == T2_OK) {
         status = t2_safetensors_write(path, tensors, count, NULL, 0, err);

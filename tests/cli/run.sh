@@ -120,6 +120,23 @@ printf 'R\tRhagga=\n' > "$dir/bad.tsv"
 expect 2 'line 1' "$t2" eval "$chars" --tasks "$dir/bad.tsv"
 expect 1 "$dir/none.tsv" "$t2" eval "$chars" --tasks "$dir/none.tsv"
 
+printf 'R\tRhagga=\taggah;\000\n' > "$dir/nul.tsv"
+expect 2 'NUL' "$t2" eval "$chars" --tasks "$dir/nul.tsv"
+printf 't\377\tRhagga=\taggah;\n' > "$dir/name.tsv"
+expect 0 '' "$t2" eval "$chars" --tasks "$dir/name.tsv" --json
+stdout_has '"t\ufffd":'
+
+expect 1 'a?b' "$t2" eval "$chars" --tasks "$dir/a
+b"
+expect 2 "'09x'" "$t2" run "$chars" --prompt R= --seed 09x
+# A vocabulary that does not name every id: its tokens print as U+FFFD.
+expect 0 '' "$t2" init "$dir/few" --vocab-size 50 --embed-size 8 --heads 2 --num-layers 1 --mask causal
+echo '{"kind":"char","vocab":{"a":0,"b":1},"end":"b"}' > "$dir/few/vocab.json"
+expect 0 '' "$t2" run "$dir/few" --prompt aaa -n 5 --temp 100
+expect 0 '' "$t2" run "$dir/few" --prompt aaa -n 5 --temp 100 --json
+awk 'BEGIN { printf "t\taaa\t"; for (i = 0; i < 1000; i++) printf "a"; print "" }' > "$dir/long.tsv"
+expect 0 '' "$t2" eval "$dir/few" --tasks "$dir/long.tsv" --show 1
+
 # ---- a fresh model, ids, masks, outputs -----------------------------------------------------
 m=$dir/model
 expect 2 'vocab-size' "$t2" init "$m"
@@ -157,6 +174,15 @@ printf '1 two\n' > "$dir/word.txt"
 expect 2 "line 1: 'two'" "$t2" run "$m" --ids "$dir/word.txt"
 : > "$dir/empty.txt"
 expect 2 'no token ids' "$t2" run "$m" --ids "$dir/empty.txt"
+printf '1 \f\n2\n' > "$dir/feed.txt"
+expect 2 'line 1' "$t2" run "$m" --ids "$dir/feed.txt"
+cp "$dir/a.safetensors" "$dir/reference.safetensors"
+expect 5 'FAILED' "$t2" run "$m" --ids "$dir/ids.txt" --expert 1 --mask causal \
+    --check "$dir/reference.safetensors" --out "$dir/reference.safetensors"
+expect 1 'none.safetensors' "$t2" run "$m" --ids "$dir/ids.txt" --check "$dir/none.safetensors" \
+    --out "$dir/b.safetensors"
+absent "$dir/b.safetensors"
+expect 2 'goes with --check' "$t2" run "$m" --ids "$dir/ids.txt" --tol 1
 printf '1 50\n' > "$dir/range.txt"
 expect 2 '50' "$t2" run "$m" --ids "$dir/range.txt" --out "$dir/b.safetensors"
 absent "$dir/b.safetensors"
@@ -195,6 +221,16 @@ fi
     > /dev/null 2> "$dir/err")
 same "$?" 4 'a model beyond the memory'
 absent "$dir/huge/model.safetensors"
+
+# Threads that the system refuses are done without; what the memory does not allow is told.
+for memory in 30000 60000 120000 240000; do
+    (ulimit -v $memory; exec "$t2" run "$m" --ids "$dir/ids.txt" --threads 64 > "$dir/out" 2> "$dir/err")
+    case $? in
+    0) same "$(fingerprint)" "$whole" "64 threads in $memory kB" ;;
+    4) if grep -q '^t2: .*memory' "$dir/err"; then pass; else fail "$memory kB: $(cat "$dir/err")"; fi ;;
+    *) fail "64 threads in $memory kB: $(cat "$dir/err")" ;;
+    esac
+done
 
 # ---- files ----------------------------------------------------------------------------------
 expect 0 '' "$t2" inspect "$m/model.safetensors"

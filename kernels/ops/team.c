@@ -65,13 +65,15 @@ static void *wait_at_gate(void *arg)
     return NULL;
 }
 
-/* How many of `wanted` threads, the caller included, exist at once when they are asked for. */
+/* How many threads, up to `wanted` with the caller, can be had. Twice as many are made for a
+ * moment: the OpenMP runtime's own need more than their stacks. */
 static int try_threads(int wanted)
 {
     struct gate gate = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0};
-    pthread_t *made = malloc((size_t)wanted * sizeof *made);
+    const int most = 2 * (wanted - 1);
+    pthread_t *made = malloc((size_t)most * sizeof *made);
     int count = 0;
-    while (made != NULL && count < wanted - 1 &&
+    while (made != NULL && count < most &&
            pthread_create(&made[count], NULL, wait_at_gate, &gate) == 0) {
         count++;
     }
@@ -83,12 +85,12 @@ static int try_threads(int wanted)
         pthread_join(made[i], NULL);
     }
     free(made);
-    return count + 1;
+    return count / 2 + 1;
 }
 
-/* libgomp ends the process when it cannot create a thread (a limit on memory or processes). So
- * before its pool grows for this application thread, the same number is tried; fewer than asked
- * for is then what the team gets. */
+/* OpenMP runtimes end the process when they cannot create a thread (a limit on memory or
+ * processes). So before the pool grows for this application thread, plain threads are tried; fewer
+ * than asked for is then what the team gets. */
 static int obtainable(int wanted)
 {
     static _Thread_local int proven = 1;

@@ -222,8 +222,11 @@ fi
 same "$?" 4 'a model beyond the memory'
 absent "$dir/huge/model.safetensors"
 
-# Threads that the system refuses are done without; what the memory does not allow is told.
-for memory in 30000 60000 120000 240000; do
+# Threads that the system refuses are done without; what the memory does not allow is told. Not so
+# under LLVM's OpenMP runtime, which needs more memory than can be foreseen and then aborts.
+limits='30000 60000 120000 240000'
+case $("$t2" --version) in *[Cc]lang*) limits='' skipped=$((skipped + 4)) ;; esac
+for memory in $limits; do
     (ulimit -v $memory; exec "$t2" run "$m" --ids "$dir/ids.txt" --threads 64 > "$dir/out" 2> "$dir/err")
     case $? in
     0) same "$(fingerprint)" "$whole" "64 threads in $memory kB" ;;

@@ -60,7 +60,7 @@ T2K_API const char *t2k_version(void);
  * the choice: with T2K_ISA=avx2 no kernel of a higher ISA is used. */
 
 typedef struct t2k_isa_info {
-    const char *name;     /* "scalar", "avx2", "avx512", "neon", ... */
+    const char *name;     /* "scalar", "avx2", "avx512", "amx", "neon" */
     const char *features; /* the CPU features that make up the bundle, space-separated */
     int usable;           /* this CPU and operating system can run it */
     int active;           /* it is the highest ISA in the dispatch table */

@@ -405,9 +405,39 @@ static void refusals(struct matrix *m)
     matrix_check(m, t2k_probe_fma(0) == 0.0 && t2k_probe_fma(1000) >= 24000.0, "probe");
 }
 
+/* The benchmark's bandwidth probes touch all n elements and no others. Small integers: their sums
+ * are exact in any order. */
+static void probes(struct matrix *m)
+{
+    enum { MOST = 300 };
+    const t2k_table *table = t2k_table_get();
+    static _Alignas(T2K_ALIGN) float streamed[MOST + 1];
+    matrix_check(m, table->probe_bf16(1000) >= 16000.0, "probe_bf16");
+    for (size_t n = 0; n <= MOST; n++) {
+        struct guarded from, to;
+        float *x = guarded_floats(&from, n), *y = guarded_floats(&to, n), sum = 0.0f;
+        for (size_t i = 0; i < n; i++) {
+            x[i] = (float)(i % 7) + 1.0f;
+            sum += x[i];
+            y[i] = streamed[i] = -1.0f;
+        }
+        streamed[n] = -1.0f;
+        guarded_seal(&from);
+        matrix_check(m, table->probe_read(n, x) == sum, "probe_read of %zu", n);
+        table->probe_copy(n, x, y);
+        table->probe_stream(n, x, streamed);
+        matrix_same(m, y, x, n, "probe_copy of %zu", n);
+        matrix_same(m, streamed, x, n, "probe_stream of %zu", n);
+        matrix_check(m, guarded_intact(&to) && streamed[n] == -1.0f, "probes behind %zu", n);
+        guarded_free(&from);
+        guarded_free(&to);
+    }
+}
+
 void matrix_elementwise(struct matrix *m)
 {
     refusals(m);
+    probes(m);
     philox_vectors(m);
     embedding(m);
     unary_threads(m);

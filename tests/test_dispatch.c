@@ -4,11 +4,16 @@
 #include "ops/team.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <limits.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #define MAX_ISAS 16
 
@@ -322,6 +327,65 @@ Test(dispatch, isa_get_checks_its_arguments)
 }
 
 /* ---- detection ------------------------------------------------------------------------------ */
+
+static int amx_agrees(void *arg)
+{
+    (void)arg;
+    char reason[96] = "", again[96] = "";
+    const int granted = t2k_cpu_tiles(reason, sizeof reason);
+    if (t2k_cpu_tiles(again, sizeof again) != granted || strcmp(reason, again) != 0 ||
+        granted != (reason[0] == '\0')) {
+        return 1;
+    }
+    t2k_isa_info info;
+    for (int i = 0; t2k_isa_get(i, &info) == T2K_OK; i++) {
+        if (strcmp(info.name, "amx") == 0) {
+            return info.usable && !granted ? 2 : 0;
+        }
+    }
+    return 3;
+}
+
+Test(dispatch, amx_needs_the_permission)
+{
+    cr_expect_eq(with_isa(NULL, amx_agrees, NULL), 0);
+}
+
+#ifdef SYS_arch_prctl
+static int refused_by_filter(void *arg)
+{
+    (void)arg;
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_arch_prctl, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {sizeof code / sizeof code[0], code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0) {
+        return 77;
+    }
+    char reason[96] = "";
+    t2k_isa_info info = {0};
+    if (t2k_cpu_tiles(reason, sizeof reason) || strstr(reason, strerror(EPERM)) == NULL) {
+        return 1;
+    }
+    for (int i = 0; t2k_isa_get(i, &info) == T2K_OK && strcmp(info.name, "amx") != 0; i++) {
+    }
+    return info.usable || info.reason[0] == '\0' || t2k_init() != T2K_OK ? 2 : 0;
+}
+
+/* Containers may forbid the request: a reason, and the ISAs below. */
+Test(dispatch, a_filter_refuses_amx)
+{
+    const int status = with_isa(NULL, refused_by_filter, NULL);
+    if (status == 77) {
+        cr_skip_test("no system call filters here");
+    }
+    cr_expect_eq(status, 0, "%d", status);
+}
+#endif
 
 Test(dispatch, a_missing_feature_is_named)
 {

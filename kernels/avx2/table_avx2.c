@@ -11,6 +11,9 @@ extern t2k_unary_fn t2k_exp_avx2;
 extern t2k_unary_fn t2k_relu_avx2;
 extern t2k_binary_fn t2k_add_avx2;
 extern t2k_probe_fma_fn t2k_probe_fma_avx2;
+extern t2k_probe_read_fn t2k_probe_read_avx2;
+extern t2k_unary_fn t2k_probe_copy_avx2;
+extern t2k_unary_fn t2k_probe_stream_avx2;
 
 const t2k_table t2k_table_avx2 = {
     .gemm_strict = &t2k_gemm_avx2,
@@ -23,4 +26,7 @@ const t2k_table t2k_table_avx2 = {
     .relu = t2k_relu_avx2,
     .add = t2k_add_avx2,
     .probe_fma = t2k_probe_fma_avx2,
+    .probe_read = t2k_probe_read_avx2,
+    .probe_copy = t2k_probe_copy_avx2,
+    .probe_stream = t2k_probe_stream_avx2,
 };

@@ -18,6 +18,13 @@ static inline int t2k_mul_overflow(size_t a, size_t b, size_t *out)
  * else 0 with a reason in `reason`. */
 int t2k_cpu_offers(const char *features, char *reason, size_t reason_size);
 
+/* The states that the operating system saves (x86: XCR0); 0 where there is no such thing. */
+uint64_t t2k_cpu_xcr0(void);
+
+/* Asks, once a process, for the permission to use AMX tiles. 0 with a reason where it is refused.
+ * t2k_cpu_offers() asks when CPU and XCR0 have them. */
+int t2k_cpu_tiles(char *reason, size_t reason_size);
+
 /* Threads for an operation of `work` elementary steps (about a nanosecond each): exact where the
  * user asked for a number, else the default, at most one per 20 us of work. 1 in a forked
  * child. */

@@ -129,7 +129,11 @@ typedef void t2k_dropout_fn(size_t n, const float *X, uint32_t threshold, float 
 typedef void t2k_attention_fn(const t2k_attention_args *args, size_t item, size_t head,
                               size_t first_query, size_t queries, float *workspace);
 
+/* ---- probes: what a core can do, for the benchmark (tmpl/probe.h) ---------------------------- */
+
+/* Independent multiply-adds in registers; returns how many floating-point operations. */
 typedef double t2k_probe_fma_fn(int64_t iterations);
+typedef float t2k_probe_read_fn(size_t n, const float *X);
 
 /* ---- the table ------------------------------------------------------------------------------ */
 

@@ -11,6 +11,9 @@ extern t2k_unary_fn t2k_exp_neon;
 extern t2k_unary_fn t2k_relu_neon;
 extern t2k_binary_fn t2k_add_neon;
 extern t2k_probe_fma_fn t2k_probe_fma_neon;
+extern t2k_probe_read_fn t2k_probe_read_neon;
+extern t2k_unary_fn t2k_probe_copy_neon;
+extern t2k_unary_fn t2k_probe_stream_neon;
 
 const t2k_table t2k_table_neon = {
     .gemm_strict = &t2k_gemm_neon,
@@ -23,4 +26,7 @@ const t2k_table t2k_table_neon = {
     .relu = t2k_relu_neon,
     .add = t2k_add_neon,
     .probe_fma = t2k_probe_fma_neon,
+    .probe_read = t2k_probe_read_neon,
+    .probe_copy = t2k_probe_copy_neon,
+    .probe_stream = t2k_probe_stream_neon,
 };

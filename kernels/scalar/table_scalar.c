@@ -13,6 +13,10 @@ extern t2k_unary_fn t2k_relu_scalar;
 extern t2k_binary_fn t2k_add_scalar;
 extern t2k_dropout_fn t2k_dropout_scalar;
 extern t2k_probe_fma_fn t2k_probe_fma_scalar;
+extern t2k_probe_fma_fn t2k_probe_bf16_scalar;
+extern t2k_probe_read_fn t2k_probe_read_scalar;
+extern t2k_unary_fn t2k_probe_copy_scalar;
+extern t2k_unary_fn t2k_probe_stream_scalar;
 
 const t2k_table t2k_table_scalar = {
     .gemm_strict = &t2k_gemm_scalar,
@@ -27,4 +31,8 @@ const t2k_table t2k_table_scalar = {
     .add = t2k_add_scalar,
     .dropout = t2k_dropout_scalar,
     .probe_fma = t2k_probe_fma_scalar,
+    .probe_bf16 = t2k_probe_bf16_scalar,
+    .probe_read = t2k_probe_read_scalar,
+    .probe_copy = t2k_probe_copy_scalar,
+    .probe_stream = t2k_probe_stream_scalar,
 };

@@ -2,6 +2,8 @@
  *   vf, vi, vm, vd     VF_W floats, int32s, lane masks, and VF_W doubles
  *   v_load_n(p, n)     the first n (0..VF_W) lanes from memory, the others +0; reads only those
  *   v_store_n(p, a, n) writes the first n lanes only
+ *   v_stream(p, a)     v_store around the caches where the ISA can; p aligned to the vector.
+ *                      v_stream_end() puts those before it in order with other stores
  *   v_fma(a, b, c)     a*b + c, one rounding;  v_fnma: c - a*b, one rounding
  *   v_min, v_max       a < b ? a : b and a > b ? a : b: a NaN in either gives b
  *   v_select(m, a, b)  m ? a : b
@@ -9,7 +11,7 @@
  *   vi_of_bits, v_of_bits   reinterpret; vi_add, vi_sub wrap
  *   vi_shl, vi_sra     shifts by a constant
  *   vd_add_f(a, x)     a + (double)x
- * Loads and stores need no alignment. */
+ * Other loads and stores need no alignment. */
 #ifndef T2K_SIMD_H
 #define T2K_SIMD_H
 
@@ -47,6 +49,8 @@ static inline vf v_zero(void) { return _mm256_setzero_ps(); }
 static inline vf v_set1(float x) { return _mm256_set1_ps(x); }
 static inline vf v_load(const float *p) { return _mm256_loadu_ps(p); }
 static inline void v_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
+static inline void v_stream(float *p, vf a) { _mm256_stream_ps(p, a); }
+static inline void v_stream_end(void) { _mm_sfence(); }
 static inline vf v_load_n(const float *p, size_t n) { return _mm256_maskload_ps(p, v_mask_n(n)); }
 /* In pieces: vmaskmovps to memory takes tens of cycles on AMD. */
 static inline void v_store_n(float *p, vf a, size_t n)

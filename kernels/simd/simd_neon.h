@@ -28,6 +28,9 @@ static inline vf v_zero(void) { return vdupq_n_f32(0.0f); }
 static inline vf v_set1(float x) { return vdupq_n_f32(x); }
 static inline vf v_load(const float *p) { return vld1q_f32(p); }
 static inline void v_store(float *p, vf a) { vst1q_f32(p, a); }
+/* ACLE has no non-temporal store; cores notice long runs of stores by themselves. */
+static inline void v_stream(float *p, vf a) { vst1q_f32(p, a); }
+static inline void v_stream_end(void) { }
 static inline vf v_load_n(const float *p, size_t n)
 {
     vf r = v_zero();

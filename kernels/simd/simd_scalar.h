@@ -24,6 +24,8 @@ static inline vf v_zero(void) { return 0.0f; }
 static inline vf v_set1(float x) { return x; }
 static inline vf v_load(const float *p) { return *p; }
 static inline void v_store(float *p, vf a) { *p = a; }
+static inline void v_stream(float *p, vf a) { *p = a; }
+static inline void v_stream_end(void) { }
 static inline vf v_load_n(const float *p, size_t n) { return n > 0 ? *p : 0.0f; }
 static inline void v_store_n(float *p, vf a, size_t n)
 {

@@ -1,5 +1,6 @@
 /* t2 info: what this machine offers and what the library makes of it. */
 #include "cli.h"
+#include "io/cpuinfo.h"
 
 #include <getopt.h>
 #include <string.h>
@@ -10,26 +11,6 @@ static const char help[] =
     "of threads and its reason, the CPU, version and compiler.\n\n"
     "  --json   one JSON object on standard output\n"
     "  --help   this text\n";
-
-/* The CPU's name as the operating system gives it; "unknown" where it does not. */
-static void cpu_name(char *name, size_t size)
-{
-    snprintf(name, size, "unknown");
-    FILE *f = fopen("/proc/cpuinfo", "re");
-    if (f == NULL) {
-        return;
-    }
-    char line[256];
-    while (fgets(line, sizeof line, f) != NULL) {
-        char *colon = strchr(line, ':');
-        if (strncmp(line, "model name", 10) == 0 && colon != NULL) {
-            line[strcspn(line, "\n")] = '\0';
-            snprintf(name, size, "%s", colon + 1 + strspn(colon + 1, " \t"));
-            break;
-        }
-    }
-    fclose(f);
-}
 
 static void print_text(const char *cpu)
 {
@@ -93,7 +74,7 @@ int t2_cli_info(int argc, char **argv)
         return t2_cli_fail(T2_EXIT_USAGE, "%s", t2k_isa_error());
     }
     char cpu[256];
-    cpu_name(cpu, sizeof cpu);
+    t2_cpu_name(cpu, sizeof cpu);
     if (json) {
         print_json(cpu);
     } else {

@@ -94,7 +94,7 @@ check "libraries neither print nor exit" "$list"
     printf '%s\n' memcpy memset memmove bcmp __assert_fail _GLOBAL_OFFSET_TABLE_
 } > "$work/allowed"
 awk 'NR == FNR {ok[$1] = 1; next}
-     $1 ~ /^kernels\/(scalar|avx2|avx512|neon)\// && !ok[$2] && $2 !~ /^(t2k_|Sleef_)/' \
+     $1 ~ /^kernels\/(scalar|avx2|avx512|amx|neon)\// && !ok[$2] && $2 !~ /^(t2k_|Sleef_)/' \
     "$work/allowed" "$work/undefined" > "$list"
 check "kernels of the ISA folders allocate, lock and start nothing" "$list"
 
@@ -108,13 +108,16 @@ for o in $(objects kernels) $(objects runtime); do
     objdump -d --no-show-raw-insn "$o" | awk -F '\t' -v o="${o#"$B"/}" 'NF > 1 {print o, $2}'
 done > "$work/code"
 if [ "$arch" = x86_64 ]; then
-    grep -vE '^kernels/(avx2|avx512)/' "$work/code" | grep -E '%[yz]mm|%k[0-7]' > "$list"
-    check "no 256- or 512-bit register outside kernels/avx2 and kernels/avx512" "$list"
-    grep -vE '^kernels/(avx2|avx512)/' "$work/code" | grep -E '^[^ ]+ v[a-z]' > "$list"
-    check "no AVX-encoded instruction outside kernels/avx2 and kernels/avx512" "$list"
+    grep -vE '^kernels/(avx2|avx512|amx)/' "$work/code" > "$work/plain"
+    grep -E '%[yz]mm|%k[0-7]' "$work/plain" > "$list"
+    check "no 256- or 512-bit register outside kernels/avx2, avx512 and amx" "$list"
+    grep -E '^[^ ]+ v[a-z]' "$work/plain" > "$list"
+    check "no AVX-encoded instruction outside kernels/avx2, avx512 and amx" "$list"
+    grep -vE '^kernels/amx/' "$work/code" | grep -E '%tmm|tilecfg|tilerelease' > "$list"
+    check "no tile instruction outside kernels/amx" "$list"
     grep -E '^kernels/avx2/' "$work/code" | grep -E '%zmm|%k[0-7]|%[xy]mm(1[6-9]|2[0-9]|3[01])' > "$list"
     check "no AVX-512 in kernels/avx2" "$list"
-    for isa in avx2:ymm avx512:zmm; do
+    for isa in avx2:ymm avx512:zmm amx:tmm; do
         grep -qE "^kernels/${isa%:*}/.*%${isa#*:}" "$work/code" && : > "$list" ||
             echo "no %${isa#*:} in any object" > "$list"
         check "kernels/${isa%:*} uses its registers" "$list"
@@ -134,15 +137,18 @@ if [ "$arch" = x86_64 ]; then
             skip "flags of the ISA folders under $cc, which is not here"
             continue
         fi
+        flags_of() { sed -n "s/^FLAGS_$1 := *//p" Makefile; }
         macros() { "$cc" -std=c11 "$@" -dM -E -x c /dev/null | awk '{print $2}' | sort -u; }
         macros > "$work/baseline"
-        for isa in scalar avx2 avx512; do
-            flags=$(sed -n "s/^FLAGS_$isa := *//p" Makefile)
-            # __CRC32__ is SSE4.2's instruction; the others name no instruction set.
+        for isa in scalar avx2 avx512 amx; do
+            flags=$(flags_of $isa | sed "s/\$(FLAGS_avx512)/$(flags_of avx512)/")
+            # __CRC32__ is SSE4.2's instruction; the others name no instruction set. clang 14
+            # writes AMXTILE for AMX_TILE.
             # shellcheck disable=SC2086
             macros $flags | comm -13 "$work/baseline" - |
                 grep -vE '^(__CRC32__|__FP_FAST_.*|__BIGGEST_.*|__EVEX(256|512)__|__GCC_.*)$' |
-                sed 's/^__//; s/__$//' | tr '[:upper:]' '[:lower:]' | sort > "$work/got"
+                sed 's/^__//; s/__$//; s/^AMX\([A-Z]\)/AMX_\1/' | tr '[:upper:]' '[:lower:]' |
+                sort > "$work/got"
             awk -v isa=$isa '$1 == isa {for (i = 3; i <= NF; i++) print $i}' "$work/bundles" |
                 sort > "$work/want"
             comm -3 "$work/want" "$work/got" > "$list"
@@ -162,10 +168,10 @@ find kernels runtime -name '*.[ch]' | while read -r f; do
 done > "$list"
 check "no OpenMP reduction, no omp simd" "$list"
 grep -rlE '<[a-z0-9]*intrin\.h>|<arm_(neon|acle)\.h>' kernels runtime |
-    grep -vE '^kernels/(simd|avx2|avx512|neon)/' > "$list"
+    grep -vE '^kernels/(simd|avx2|avx512|amx|neon)/' > "$list"
 check "intrinsics in kernels/simd and the ISA folders only" "$list"
 grep -rnE '#include "' kernels |
-    grep -vE '#include "(t2k\.h|(core|ops|simd|tmpl|scalar|avx2|avx512|neon)/)' |
+    grep -vE '#include "(t2k\.h|(core|ops|simd|tmpl|scalar|avx2|avx512|amx|neon)/)' |
     grep -vE '#include "[a-z0-9_]+\.h"' > "$list"
 grep -rnE '#include "(t2\.h|(\.\./)*(runtime|io|model|models|svf|learn|cli)/)' kernels >> "$list"
 check "kernels include nothing of the runtime" "$list"

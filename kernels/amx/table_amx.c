@@ -1,0 +1,8 @@
+/* The kernels of the amx bundle, one line each; the others are those of avx512. */
+#include "core/table.h"
+
+extern t2k_probe_fma_fn t2k_probe_bf16_amx;
+
+const t2k_table t2k_table_amx = {
+    .probe_bf16 = t2k_probe_bf16_amx,
+};

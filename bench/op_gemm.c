@@ -1,0 +1,232 @@
+/* Matrix products: B as given in either orientation or packed once, batched with attention's
+ * strides, and the rebuild of a weight matrix from its singular value decomposition. */
+#include "ops.h"
+#include "product.h"
+
+/* ---- C = op(A) op(B) ------------------------------------------------------------------------- */
+
+static int describe(struct problem *p)
+{
+    int64_t m = p->dim[0], n = p->dim[1], k = p->dim[2];
+    p->macs = (double)m * (double)n * (double)k;
+    p->flops = 2.0 * p->macs;
+    return bench_add_floats(p, BENCH_ACTIVATION, bench_elements(m, k, 1), 1.0f) ||
+           bench_add_floats(p, BENCH_WEIGHT, bench_elements(n, k, 1), 1.0f) ||
+           bench_set_result(p, m, n);
+}
+
+static struct bench_product product(const struct problem *p, const void *const in[])
+{
+    int64_t m = p->dim[0], n = p->dim[1], k = p->dim[2];
+    int ta = p->op->trans_a == T2K_TRANS, tb = p->op->trans_b == T2K_TRANS;
+    return (struct bench_product){.items = 1,
+                                  .m = m,
+                                  .n = n,
+                                  .k = k,
+                                  .a = in[0],
+                                  .b = in[1],
+                                  .a_m = ta ? 1 : k,
+                                  .a_k = ta ? m : 1,
+                                  .b_k = tb ? 1 : n,
+                                  .b_n = tb ? k : 1,
+                                  .c = 1.0};
+}
+
+static t2k_status reference(const struct problem *p, const void *const in[], int strict,
+                            int64_t count, const int64_t *rows, double *ref, double *allowed)
+{
+    struct bench_product x = product(p, in);
+    return bench_product_reference(&x, strict, count, rows, ref, allowed);
+}
+
+static int64_t check_all(const struct problem *p, const void *const in[], const float *out)
+{
+    struct bench_product x = product(p, in);
+    return bench_product_check(&x, out);
+}
+
+static t2k_status run(void *state)
+{
+    const struct bench_bound *b = state;
+    const struct bench_op *op = b->p->op;
+    int64_t m = b->p->dim[0], n = b->p->dim[1], k = b->p->dim[2];
+    return t2k_sgemm(op->trans_a, op->trans_b, m, n, k, 1.0f, b->in[0],
+                     op->trans_a == T2K_TRANS ? m : k, b->in[1], op->trans_b == T2K_TRANS ? k : n,
+                     0.0f, b->out, n, NULL);
+}
+
+static t2k_status open_packed(const struct problem *p, const void *const in[], float *out,
+                              void **state)
+{
+    int64_t n = p->dim[1], k = p->dim[2];
+    t2k_status status = bench_bound_open(p, in, out, state);
+    if (status != T2K_OK) {
+        return status;
+    }
+    struct bench_bound *bound = *state;
+    size_t bytes = t2k_packed_b_bytes(k, n);
+    bound->packed = bytes > 0 ? bench_alloc(bytes, 1) : NULL;
+    status = bound->packed == NULL ? T2K_ERR_NOMEM
+                                   : t2k_pack_b(p->op->trans_b, k, n, in[1], k, bound->packed);
+    if (status != T2K_OK) {
+        bench_bound_close(bound);
+    }
+    return status;
+}
+
+static t2k_status run_packed(void *state)
+{
+    const struct bench_bound *b = state;
+    int64_t m = b->p->dim[0], n = b->p->dim[1], k = b->p->dim[2];
+    return t2k_sgemm_packed(T2K_NO_TRANS, m, n, k, 1.0f, b->in[0], k, b->packed, 0.0f, b->out, n,
+                            NULL);
+}
+
+#define PRODUCT(a, b)                                                                 \
+    .dims = "m n k", .slot = BENCH_SLOT(gemm_strict), .trans_a = (a), .trans_b = (b), \
+    .describe = describe, .reference = reference, .check_all = check_all,             \
+    .t2k_close = bench_bound_close
+#define IN_PLACE .t2k_open = bench_bound_open, .t2k_run = run
+
+const struct bench_op bench_op_sgemm = {
+    .name = "sgemm", PRODUCT(T2K_NO_TRANS, T2K_NO_TRANS), IN_PLACE};
+const struct bench_op bench_op_sgemm_nt = {
+    .name = "sgemm_nt", PRODUCT(T2K_NO_TRANS, T2K_TRANS), IN_PLACE};
+const struct bench_op bench_op_sgemm_tn = {
+    .name = "sgemm_tn", PRODUCT(T2K_TRANS, T2K_NO_TRANS), IN_PLACE};
+const struct bench_op bench_op_sgemm_tt = {
+    .name = "sgemm_tt", PRODUCT(T2K_TRANS, T2K_TRANS), IN_PLACE};
+const struct bench_op bench_op_sgemm_packed = {.name = "sgemm_packed",
+                                               PRODUCT(T2K_NO_TRANS, T2K_TRANS),
+                                               .packed = 1,
+                                               .t2k_open = open_packed,
+                                               .t2k_run = run_packed};
+
+/* ---- batched: the scores of attention, C[b] = A[:, b] B[:, b]^T in the layout (L, N, E) -------
+ */
+
+static int describe_batched(struct problem *p)
+{
+    int64_t b = p->dim[0], m = p->dim[1], n = p->dim[2], k = p->dim[3];
+    p->macs = (double)b * (double)m * (double)n * (double)k;
+    p->flops = 2.0 * p->macs;
+    return bench_add_floats(p, BENCH_ACTIVATION, bench_elements(b, m, k), 1.0f) ||
+           bench_add_floats(p, BENCH_ACTIVATION, bench_elements(b, n, k), 1.0f) ||
+           bench_set_result(p, bench_elements(b, m, 1), n);
+}
+
+static struct bench_product product_batched(const struct problem *p, const void *const in[])
+{
+    int64_t b = p->dim[0], k = p->dim[3];
+    return (struct bench_product){.items = b,
+                                  .m = p->dim[1],
+                                  .n = p->dim[2],
+                                  .k = k,
+                                  .a = in[0],
+                                  .b = in[1],
+                                  .a_m = b * k,
+                                  .a_k = 1,
+                                  .a_item = k,
+                                  .b_k = 1,
+                                  .b_n = b * k,
+                                  .b_item = k,
+                                  .c = 1.0};
+}
+
+static t2k_status reference_batched(const struct problem *p, const void *const in[], int strict,
+                                    int64_t count, const int64_t *rows, double *ref,
+                                    double *allowed)
+{
+    struct bench_product x = product_batched(p, in);
+    return bench_product_reference(&x, strict, count, rows, ref, allowed);
+}
+
+static int64_t check_batched(const struct problem *p, const void *const in[], const float *out)
+{
+    struct bench_product x = product_batched(p, in);
+    return bench_product_check(&x, out);
+}
+
+static t2k_status run_batched(void *state)
+{
+    const struct bench_bound *bound = state;
+    const struct problem *p = bound->p;
+    int64_t b = p->dim[0], m = p->dim[1], n = p->dim[2], k = p->dim[3];
+    return t2k_sgemm_batched(T2K_NO_TRANS, T2K_TRANS, m, n, k, 1.0f, bound->in[0], b * k, k,
+                             bound->in[1], b * k, k, 0.0f, bound->out, n, m * n, b, NULL);
+}
+
+const struct bench_op bench_op_sgemm_batched = {.name = "sgemm_batched",
+                                                .dims = "b m n k",
+                                                .slot = BENCH_SLOT(gemm_strict),
+                                                .trans_a = T2K_NO_TRANS,
+                                                .trans_b = T2K_TRANS,
+                                                .describe = describe_batched,
+                                                .reference = reference_batched,
+                                                .check_all = check_batched,
+                                                .t2k_open = bench_bound_open,
+                                                .t2k_run = run_batched,
+                                                .t2k_close = bench_bound_close};
+
+/* ---- W = c U diag(s) V^T --------------------------------------------------------------------- */
+
+static const float rebuild_c = 0.75f;
+
+static int describe_rebuild(struct problem *p)
+{
+    int64_t m = p->dim[0], n = p->dim[1], r = p->dim[2];
+    p->macs = (double)m * (double)n * (double)r;
+    p->flops = 2.0 * p->macs;
+    return bench_add_floats(p, BENCH_ACTIVATION, bench_elements(m, r, 1), 1.0f) ||
+           bench_add_floats(p, BENCH_ACTIVATION, bench_elements(n, r, 1), 1.0f) ||
+           bench_add_floats(p, BENCH_ACTIVATION, r, 2.0f) || bench_set_result(p, m, n);
+}
+
+static struct bench_product product_rebuild(const struct problem *p, const void *const in[])
+{
+    int64_t r = p->dim[2];
+    return (struct bench_product){.items = 1,
+                                  .m = p->dim[0],
+                                  .n = p->dim[1],
+                                  .k = r,
+                                  .a = in[0],
+                                  .b = in[1],
+                                  .a_m = r,
+                                  .a_k = 1,
+                                  .b_k = 1,
+                                  .b_n = r,
+                                  .s = in[2],
+                                  .c = (double)rebuild_c};
+}
+
+static t2k_status reference_rebuild(const struct problem *p, const void *const in[], int strict,
+                                    int64_t count, const int64_t *rows, double *ref,
+                                    double *allowed)
+{
+    struct bench_product x = product_rebuild(p, in);
+    return bench_product_reference(&x, strict, count, rows, ref, allowed);
+}
+
+static int64_t check_rebuild(const struct problem *p, const void *const in[], const float *out)
+{
+    struct bench_product x = product_rebuild(p, in);
+    return bench_product_check(&x, out);
+}
+
+static t2k_status run_rebuild(void *state)
+{
+    const struct bench_bound *b = state;
+    int64_t m = b->p->dim[0], n = b->p->dim[1], r = b->p->dim[2];
+    return t2k_svd_rebuild(T2K_NO_TRANS, m, n, r, rebuild_c, b->in[0], r, b->in[2], b->in[1], r,
+                           b->out, n);
+}
+
+const struct bench_op bench_op_svd_rebuild = {.name = "svd_rebuild",
+                                              .dims = "m n r",
+                                              .slot = BENCH_SLOT(gemm_strict),
+                                              .describe = describe_rebuild,
+                                              .reference = reference_rebuild,
+                                              .check_all = check_rebuild,
+                                              .t2k_open = bench_bound_open,
+                                              .t2k_run = run_rebuild,
+                                              .t2k_close = bench_bound_close};

@@ -54,12 +54,13 @@ ALL_CFLAGS = $(BASE) $(WARN) $(CFLAGS) $(SANFLAGS)
 ALL_CXXFLAGS = -std=c++17 $(BASE_BOTH) $(WARN_BOTH) $(CFLAGS) $(SANFLAGS)
 
 # The only per-folder -m flags; kernels/core/isa.def names the same features.
-ISAS_x86_64 := scalar avx2 avx512
+ISAS_x86_64 := scalar avx2 avx512 amx
 ISAS_aarch64 := scalar neon
 ISAS := $(ISAS_$(ARCH))
 FLAGS_scalar :=
 FLAGS_avx2 := -mavx2 -mfma
 FLAGS_avx512 := -mavx512f -mavx512cd -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c
+FLAGS_amx := $(FLAGS_avx512) -mavx512bf16 -mamx-tile -mamx-bf16
 FLAGS_neon :=
 
 # Callers may have small stacks. Sanitizers widen frames, and clang has no such option.
@@ -90,23 +91,27 @@ LIBT2 := $(B)/libt2.a
 SHARED := $(B)/libt2k.so.$(SO) $(B)/libt2.so.$(SO)
 
 MATRIX_SRC := $(wildcard tests/matrix*.c)
-UNIT_SRC := $(wildcard tests/test_*.c)
+# The benchmark's parts are tested where it is built: natively.
+UNIT_SRC := $(filter-out $(if $(filter-out $(HOST_ARCH),$(ARCH)),tests/test_bench%),$(wildcard tests/test_*.c))
 UNITS := $(patsubst tests/%.c,$(B)/tests/%,$(UNIT_SRC))
 # Programs that tests use, one source file each.
 TOOL_SRC := $(wildcard tests/tools/*.c)
 TOOLS := $(patsubst %.c,$(B)/%,$(TOOL_SRC))
 # What the tests share: an archive, so that each program takes only what it calls.
 TEST_LIB := $(B)/tests/libtest.a
-TEST_LIB_SRC := $(filter-out $(MATRIX_SRC) $(UNIT_SRC),$(wildcard tests/*.c))
+TEST_LIB_SRC := $(filter-out $(MATRIX_SRC) tests/test_%.c,$(wildcard tests/*.c))
 
-BENCH_SRC := $(wildcard bench/*.c)
-BENCH_OBJ := $(call objs,$(BENCH_SRC)) $(patsubst %.cc,$(B)/%.o,$(wildcard bench/*.cc))
+# The benchmark without its main(): an archive, so that tests of its parts take what they call.
+BENCH_LIB := $(B)/bench/libbench.a
+BENCH_LIB_SRC := $(filter-out bench/t2bench.c,$(wildcard bench/*.c))
+BENCH_LIB_OBJ := $(call objs,$(BENCH_LIB_SRC)) $(patsubst %.cc,$(B)/%.o,$(wildcard bench/*.cc))
+BENCH_UNITS := $(filter $(B)/tests/test_bench%,$(UNITS))
 
 # ---- main targets ----------------------------------------------------------------------------
 
 .DEFAULT_GOAL := all
 .PHONY: all lib run test test-isa test-emulated test-asan test-ubsan test-tsan test-units \
-        test-programs bench audit install uninstall format format-check deps deps-run deps-test deps-bench \
+        test-programs bench bench-full bench-readme peers audit install uninstall format format-check deps deps-run deps-test deps-bench \
         clean help FORCE
 .DELETE_ON_ERROR:
 
@@ -117,7 +122,9 @@ lib: $(LIBT2K) $(LIBT2) $(SHARED)
 help:
 	@echo 'make run            build and show the program at work on the trained model'
 	@echo 'make test           all tests on all instruction sets; last line: N passed, N failed, ...'
-	@echo 'make bench          time the kernels (BENCH_ARGS=... goes to the benchmark)'
+	@echo 'make bench          time the kernels, under a minute (BENCH_ARGS=... goes to the benchmark)'
+	@echo 'make bench-full     everything, half an hour: a JSON file and a page below build/bench'
+	@echo 'make peers          install the libraries that the benchmark compares with (some GB)'
 	@echo 'make all | lib      the program and the libraries, below $(B) | libraries only'
 	@echo 'make test-isa       the suites that compute, once per instruction set of this CPU'
 	@echo 'make test-emulated  the AVX-512 tests in an emulator'
@@ -136,7 +143,7 @@ endif
 ifneq ($(filter test test-isa test-emulated test-asan test-ubsan test-tsan,$(MAKECMDGOALS)),)
 FIRST += deps-test
 endif
-ifneq ($(filter bench,$(MAKECMDGOALS)),)
+ifneq ($(filter bench bench-full bench-readme,$(MAKECMDGOALS)),)
 FIRST += deps-bench
 endif
 ifneq ($(ARCH),$(HOST_ARCH))
@@ -153,7 +160,7 @@ run: all
 	@sh tests/tools/run-demo.sh $(B)/t2 $(B)/demo
 
 test-units: $(UNITS) $(TOOLS)
-test-programs: all $(B)/t2k-matrix test-units
+test-programs: all $(B)/t2k-matrix $(B)/t2bench test-units
 
 # The runner builds the other configurations by itself: NEON, sanitizers.
 RUN_TESTS = +@MAKE='$(MAKE)' B='$(B)' CC='$(CC)' CXX='$(CXX)' V='$(V)' SAN='$(SAN)' \
@@ -170,8 +177,19 @@ test-asan test-ubsan test-tsan: | deps-test
 audit: all
 	@B='$(B)' CC='$(CC)' sh tests/tools/audit.sh
 
+# One machine's results and the page about them.
+BENCH_DIR ?= build/bench
+
 bench: $(B)/t2bench
-	@$(B)/t2bench $(BENCH_ARGS)
+	@$(B)/t2bench run --quick $(BENCH_ARGS)
+bench-full: $(B)/t2bench
+	@mkdir -p $(BENCH_DIR)
+	@$(B)/t2bench run --full --json $(BENCH_DIR) $(BENCH_ARGS)
+	@$(B)/t2bench report $(BENCH_DIR)/*.json -o $(BENCH_DIR)/report.html
+bench-readme: $(B)/t2bench
+	@$(B)/t2bench report --readme-into README.md bench/results/*.json
+peers:
+	@sh bench/tools/peers.sh build/peers
 
 # ---- rules -----------------------------------------------------------------------------------
 
@@ -181,10 +199,25 @@ $(B)/kernels/core/%.o: DIRFLAGS = $(STACK)
 $(B)/kernels/ops/%.o: DIRFLAGS = $(STACK) $(OPENMP)
 $(B)/runtime/%.o: INC = -Ikernels -Iruntime
 $(B)/tests/%.o: INC = -Ikernels -Iruntime -Itests
+$(B)/tests/test_bench%.o: INC = -Ikernels -Iruntime -Itests -iquote bench
 $(B)/tests/test_threads.o $(B)/tests/test_strict.o: DIRFLAGS = $(OPENMP)
-$(B)/bench/%.o: INC = -Ikernels -Iruntime -Itests -Ibench
+$(B)/bench/%.o: INC = -Ikernels -Iruntime -Itests -iquote bench
 $(B)/bench/%.o: DIRFLAGS = $(OPENMP)
-$(B)/bench/machine.o: DIRFLAGS = $(OPENMP) -DT2BENCH_FLAGS='"$(strip $(CFLAGS) $(SANFLAGS))"'
+$(B)/bench/machine.o: DIRFLAGS = $(OPENMP) -DT2BENCH_FLAGS='"$(strip $(CFLAGS) $(SANFLAGS))"' \
+    -DT2BENCH_GIT='"$(GIT_NOW)"'
+
+# Text that is built into the benchmark by bench/embed.h.
+$(B)/bench/shapes.o: $(wildcard bench/shapes/*.txt)
+$(B)/bench/peers.o $(B)/bench/client.o: $(wildcard bench/peers/*.py)
+$(patsubst %.c,$(B)/%.o,$(wildcard bench/report*.c)): $(wildcard bench/report/*)
+
+# Rewritten when another commit is built.
+GIT_NOW := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+GIT_FILE := $(B)/commit
+$(GIT_FILE): FORCE
+	@mkdir -p $(@D)
+	@echo '$(GIT_NOW)' | cmp -s - $@ || echo '$(GIT_NOW)' > $@
+$(B)/bench/machine.o: $(GIT_FILE)
 
 # Rewritten when the flags change, and then everything is compiled again.
 FLAGS_FILE := $(B)/flags
@@ -206,7 +239,8 @@ $(B)/%.o: %.cc Makefile $(FLAGS_FILE) | $(FIRST)
 $(LIBT2K): $(K_OBJ)
 $(LIBT2): $(T_OBJ)
 $(TEST_LIB): $(call objs,$(TEST_LIB_SRC))
-$(LIBT2K) $(LIBT2) $(TEST_LIB):
+$(BENCH_LIB): $(BENCH_LIB_OBJ)
+$(LIBT2K) $(LIBT2) $(TEST_LIB) $(BENCH_LIB):
 	$(call say,AR,$@)
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $(filter %.o,$^)
@@ -237,9 +271,11 @@ $(B)/t2k-matrix: $(call objs,$(MATRIX_SRC)) $(TEST_LIB) $(LIBT2K)
 	$(call say,LD,$@)
 	$(Q)$(LINK) $^ $(KLIBS) -o $@
 
+$(BENCH_UNITS): $(B)/tests/%: $(B)/tests/%.o $(BENCH_LIB)
 $(UNITS): $(B)/tests/%: $(B)/tests/%.o $(TEST_LIB) $(LIBT2) $(LIBT2K)
 	$(call say,LD,$@)
-	$(Q)$(LINK) $^ -lcriterion $(TLIBS) $(KLIBS) -ldl -o $@
+	$(Q)$(LINK) $(filter %.o,$^) $(filter %/libbench.a,$^) \
+	    $(filter-out %/libbench.a,$(filter %.a,$^)) -lcriterion $(TLIBS) $(KLIBS) -ldl -o $@
 
 # This one loads the shared library by hand.
 $(B)/tests/test_process: | $(B)/libt2k.so.$(SO)
@@ -248,7 +284,7 @@ $(TOOLS): %: %.o $(TEST_LIB) $(LIBT2) $(LIBT2K)
 	$(call say,LD,$@)
 	$(Q)$(LINK) $^ $(TLIBS) $(KLIBS) -o $@
 
-$(B)/t2bench: $(BENCH_OBJ) $(TEST_LIB) $(LIBT2) $(LIBT2K)
+$(B)/t2bench: $(B)/bench/t2bench.o $(BENCH_LIB) $(TEST_LIB) $(LIBT2) $(LIBT2K)
 	$(call say,LD,$@)
 	$(Q)$(CXX) $(SANFLAGS) $(LDFLAGS) $^ -lbenchmark $(TLIBS) $(KLIBS) -ldl -o $@
 

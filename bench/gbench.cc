@@ -3,106 +3,25 @@
 
 #include <benchmark/benchmark.h>
 
-#include <cstdlib>
+#include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
-namespace
-{
-
 using Run = benchmark::BenchmarkReporter::Run;
 
-benchmark::State *unwrap(gbench_state *state)
-{
-    return reinterpret_cast<benchmark::State *>(state);
-}
-
-const benchmark::State *unwrap(const gbench_state *state)
-{
-    return reinterpret_cast<const benchmark::State *>(state);
-}
-
-// The library appends how it measured ("/manual_time") to every name. A row's name is how two
-// reports are matched, so it stays what was registered.
-Run with_plain_name(const Run &run)
-{
-    Run copy = run;
-    copy.run_name.time_type.clear();
-    return copy;
-}
-
-class PlainJson : public benchmark::JSONReporter
-{
-  public:
-    void ReportRuns(const std::vector<Run> &runs) override
-    {
-        std::vector<Run> copies;
-        for (const Run &run : runs) {
-            copies.push_back(with_plain_name(run));
-        }
-        benchmark::JSONReporter::ReportRuns(copies);
-    }
+struct gbench_case {
+    std::string name;
+    int threads = 1;
+    std::vector<Run> rounds;
+    std::vector<Run> aggregates;
 };
 
-class CallbackReporter : public benchmark::BenchmarkReporter
+namespace
 {
-  public:
-    CallbackReporter(gbench_report_fn *report, void *arg) : report_(report), arg_(arg)
-    {
-    }
-
-    bool ReportContext(const Context &) override
-    {
-        return true;
-    }
-
-    void ReportRuns(const std::vector<Run> &runs) override
-    {
-        for (const Run &run : runs) {
-            const std::string name = with_plain_name(run).benchmark_name();
-            const double unit = benchmark::GetTimeUnitMultiplier(run.time_unit);
-            gbench_row row = {};
-            row.name = name.c_str();
-            row.error = run.error_occurred ? run.error_message.c_str() : nullptr;
-            row.label = run.report_label.c_str();
-            row.aggregate = run.run_type == Run::RT_Aggregate;
-            row.repetition = run.repetition_index;
-            row.iterations = run.iterations;
-            row.real_seconds = run.GetAdjustedRealTime() / unit;
-            row.cpu_seconds = run.GetAdjustedCPUTime() / unit;
-            report_(&row, arg_);
-        }
-    }
-
-  private:
-    gbench_report_fn *report_;
-    void *arg_;
-};
-
-// A flag that may come from the command line or, as for the library, from the environment.
-struct Flag {
-    const char *option;
-    const char *variable;
-    std::string value;
-
-    void read(int argc, char **argv)
-    {
-        if (const char *text = std::getenv(variable)) {
-            value = text;
-        }
-        const std::size_t length = std::strlen(option);
-        for (int i = 1; i < argc; i++) {
-            if (std::strncmp(argv[i], option, length) == 0) {
-                value = argv[i] + length;
-            }
-        }
-    }
-};
-
-Flag out_file = {"--benchmark_out=", "BENCHMARK_OUT", ""};
-Flag out_format = {"--benchmark_out_format=", "BENCHMARK_OUT_FORMAT", "json"};
 
 // Runs the body and gives its value, or `failure` where it throws: nothing may unwind into C.
 template <typename T, typename Body> T guarded(T failure, Body body)
@@ -114,141 +33,225 @@ template <typename T, typename Body> T guarded(T failure, Body body)
     }
 }
 
+// Takes the record of the only run and prints nothing.
+class Collector : public benchmark::BenchmarkReporter
+{
+  public:
+    bool ReportContext(const Context &) override
+    {
+        return true;
+    }
+
+    void ReportRuns(const std::vector<Run> &reported) override
+    {
+        runs.insert(runs.end(), reported.begin(), reported.end());
+    }
+
+    std::vector<Run> runs;
+};
+
+// What a round asks for and how it went.
+struct Round {
+    gbench_call *call;
+    void *arg;
+    int64_t calls;
+    double cpu;
+    char *error;
+    size_t size;
+
+    void operator()(benchmark::State &state)
+    {
+        while (state.KeepRunningBatch(calls)) {
+            double seconds = 0.0;
+            if (call(arg, calls, &seconds, &cpu, error, size) != 0) {
+                state.SkipWithError(error);
+                break;
+            }
+            state.SetIterationTime(seconds);
+        }
+    }
+};
+
+// A record of the case that no run of the library made.
+Run blank(const gbench_case &c)
+{
+    Run run;
+    run.run_name.function_name = c.name;
+    run.threads = c.threads;
+    run.time_unit = benchmark::kNanosecond;
+    run.statistics = nullptr;
+    run.repetition_index = 0;
+    run.repetitions = 1;
+    return run;
+}
+
+// The library's record of one round, made to say what it can't know: the case's plain name (how two
+// reports are matched), which round it was, and threads and CPU time of the process that worked.
+Run adapted(const gbench_case &c, const Run &round, double cpu)
+{
+    Run run = round;
+    run.run_name = blank(c).run_name;
+    run.threads = c.threads;
+    run.statistics = nullptr;
+    run.repetition_index = static_cast<int64_t>(c.rounds.size());
+    run.cpu_accumulated_time = cpu;
+    return run;
+}
+
+std::unique_ptr<benchmark::BenchmarkReporter> reporter(gbench_format format)
+{
+    if (format == GBENCH_JSON) {
+        return std::make_unique<benchmark::JSONReporter>();
+    }
+    if (format == GBENCH_CONSOLE) {
+        return std::make_unique<benchmark::ConsoleReporter>(benchmark::ConsoleReporter::OO_None);
+    }
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    return std::make_unique<benchmark::CSVReporter>();
+#pragma GCC diagnostic pop
+}
+
+// The rows of a case as a reporter takes them.
+std::vector<Run> rows(const gbench_case &c, int index, benchmark::TimeUnit unit)
+{
+    std::vector<Run> all = c.rounds;
+    all.insert(all.end(), c.aggregates.begin(), c.aggregates.end());
+    for (Run &run : all) {
+        run.family_index = index;
+        run.per_family_instance_index = 0;
+        run.repetitions = static_cast<int64_t>(c.rounds.size());
+        run.time_unit = unit;
+    }
+    return all;
+}
+
 } // namespace
 
 int gbench_initialize(int *argc, char **argv)
 {
     return guarded(-1, [&] {
-        out_file.read(*argc, argv);
-        out_format.read(*argc, argv);
         benchmark::Initialize(argc, argv);
         return 0;
-    });
-}
-
-int gbench_register(const char *name, gbench_fn *fn, void *arg, unsigned flags)
-{
-    return guarded(-1, [&] {
-        benchmark::internal::Benchmark *b =
-            benchmark::RegisterBenchmark(name, [fn, arg](benchmark::State &state) {
-                fn(reinterpret_cast<gbench_state *>(&state), arg);
-            });
-        if (flags & GBENCH_PROCESS_CPU) {
-            b->MeasureProcessCPUTime();
-        }
-        if (flags & GBENCH_MANUAL_TIME) {
-            b->UseManualTime();
-        } else if (flags & GBENCH_REAL_TIME) {
-            b->UseRealTime();
-        }
-        return 0;
-    });
-}
-
-int gbench_add_context(const char *key, const char *value)
-{
-    return guarded(-1, [&] {
-        benchmark::AddCustomContext(key, value);
-        return 0;
-    });
-}
-
-int64_t gbench_run(gbench_report_fn *report, void *arg)
-{
-    return guarded<int64_t>(-1, [&] {
-        std::unique_ptr<benchmark::BenchmarkReporter> display, file;
-        if (report != nullptr) {
-            display = std::make_unique<CallbackReporter>(report, arg);
-        }
-        // The library takes a reporter for its file only where it was told of a file.
-        if (!out_file.value.empty() && out_format.value == "json") {
-            file = std::make_unique<PlainJson>();
-        }
-        return static_cast<int64_t>(benchmark::RunSpecifiedBenchmarks(display.get(), file.get()));
     });
 }
 
 void gbench_shutdown(void)
 {
     guarded(-1, [] {
+        benchmark::ClearRegisteredBenchmarks();
         benchmark::Shutdown();
         return 0;
     });
 }
 
-int gbench_keep_running(gbench_state *state)
+gbench_case *gbench_case_create(const char *name, int threads)
 {
-    return guarded(0, [&] { return unwrap(state)->KeepRunning() ? 1 : 0; });
-}
-
-int gbench_keep_running_batch(gbench_state *state, int64_t n)
-{
-    return guarded(0, [&] { return unwrap(state)->KeepRunningBatch(n) ? 1 : 0; });
-}
-
-int64_t gbench_max_iterations(const gbench_state *state)
-{
-    return unwrap(state)->max_iterations;
-}
-
-int64_t gbench_iterations(const gbench_state *state)
-{
-    return unwrap(state)->iterations();
-}
-
-void gbench_pause_timing(gbench_state *state)
-{
-    guarded(-1, [&] {
-        unwrap(state)->PauseTiming();
-        return 0;
+    return guarded<gbench_case *>(nullptr, [&] {
+        auto c = std::make_unique<gbench_case>();
+        c->name = name;
+        c->threads = threads;
+        return c.release();
     });
 }
 
-void gbench_resume_timing(gbench_state *state)
+void gbench_case_destroy(gbench_case *c)
 {
-    guarded(-1, [&] {
-        unwrap(state)->ResumeTiming();
-        return 0;
-    });
+    delete c;
 }
 
-void gbench_set_iteration_time(gbench_state *state, double seconds)
-{
-    unwrap(state)->SetIterationTime(seconds);
-}
-
-int gbench_set_counter(gbench_state *state, const char *name, double value, unsigned flags)
-{
-    using benchmark::Counter;
-    static const struct {
-        unsigned flag;
-        Counter::Flags own;
-    } map[] = {{GBENCH_RATE, Counter::kIsRate},
-               {GBENCH_PER_ITERATION, Counter::kIsIterationInvariant},
-               {GBENCH_AVERAGE, Counter::kAvgIterations},
-               {GBENCH_INVERT, Counter::kInvert}};
-    unsigned own = 0;
-    for (const auto &entry : map) {
-        own |= flags & entry.flag ? static_cast<unsigned>(entry.own) : 0u;
-    }
-    return guarded(-1, [&] {
-        unwrap(state)->counters[name] = Counter(value, static_cast<Counter::Flags>(own));
-        return 0;
-    });
-}
-
-int gbench_set_label(gbench_state *state, const char *label)
+int gbench_round(gbench_case *c, int64_t calls, gbench_call *call, void *arg, int keep,
+                 double *seconds, char *error, size_t size)
 {
     return guarded(-1, [&] {
-        unwrap(state)->SetLabel(label);
+        Round round = {call, arg, calls, 0.0, error, size};
+        Collector collector;
+        std::snprintf(error, size, "Google Benchmark did not run it");
+        benchmark::ClearRegisteredBenchmarks();
+        // A given number of iterations: the library calls once and searches for nothing.
+        benchmark::RegisterBenchmark(c->name.c_str(),
+                                     [&round](benchmark::State &state) { round(state); })
+            ->UseManualTime()
+            ->Iterations(calls)
+            ->Unit(benchmark::kNanosecond);
+        benchmark::RunSpecifiedBenchmarks(&collector, nullptr, ".");
+        if (collector.runs.size() != 1 || collector.runs[0].error_occurred) {
+            return -1;
+        }
+        const Run run = adapted(*c, collector.runs[0], round.cpu);
+        *seconds = run.GetAdjustedRealTime() / benchmark::GetTimeUnitMultiplier(run.time_unit);
+        if (keep) {
+            c->rounds.push_back(run);
+        }
+        error[0] = '\0';
         return 0;
     });
 }
 
-void gbench_skip_with_error(gbench_state *state, const char *message)
+int gbench_fail(gbench_case *c, const char *message)
 {
-    guarded(-1, [&] {
-        unwrap(state)->SkipWithError(message);
+    return guarded(-1, [&] {
+        Run run = blank(*c);
+        run.error_occurred = true;
+        run.error_message = message;
+        run.iterations = 0;
+        c->aggregates.clear();
+        c->rounds.assign(1, run);
         return 0;
+    });
+}
+
+int gbench_aggregate(gbench_case *c, const char *statistic, double real_seconds, double cpu_seconds)
+{
+    return guarded(-1, [&] {
+        Run run = blank(*c);
+        run.run_type = Run::RT_Aggregate;
+        run.aggregate_name = statistic;
+        run.repetition_index = Run::no_repetition_index;
+        // The library counts rounds here, and divides by them.
+        run.iterations = static_cast<benchmark::IterationCount>(c->rounds.size());
+        run.real_accumulated_time = real_seconds * static_cast<double>(run.iterations);
+        run.cpu_accumulated_time = cpu_seconds * static_cast<double>(run.iterations);
+        c->aggregates.push_back(run);
+        return 0;
+    });
+}
+
+int gbench_rounds(const gbench_case *c)
+{
+    return static_cast<int>(c->rounds.size());
+}
+
+double gbench_cpu_seconds(const gbench_case *c, int i)
+{
+    const Run &run = c->rounds[static_cast<std::size_t>(i)];
+    return run.GetAdjustedCPUTime() / benchmark::GetTimeUnitMultiplier(run.time_unit);
+}
+
+char *gbench_format_cases(enum gbench_format format, gbench_case *const *cases, int count)
+{
+    return guarded<char *>(nullptr, [&]() -> char * {
+        std::ostringstream out, err;
+        auto printer = reporter(format);
+        printer->SetOutputStream(&out);
+        printer->SetErrorStream(&err);
+        const benchmark::TimeUnit unit =
+            format == GBENCH_JSON ? benchmark::kNanosecond : benchmark::GetDefaultTimeUnit();
+        benchmark::BenchmarkReporter::Context context;
+        context.name_field_width = 10;
+        for (int i = 0; i < count; i++) {
+            context.name_field_width =
+                std::max(context.name_field_width, cases[i]->name.size() + 7);
+        }
+        if (printer->ReportContext(context)) {
+            for (int i = 0; i < count; i++) {
+                const std::vector<Run> runs = rows(*cases[i], i, unit);
+                if (!runs.empty()) {
+                    printer->ReportRuns(runs);
+                }
+            }
+            printer->Finalize();
+        }
+        return strdup(out.str().c_str());
     });
 }

@@ -1,5 +1,7 @@
 #!/bin/sh
-# deps.sh SET... - see to it that the Debian packages of the sets run, test and bench are there
+# deps.sh SET... - see to it that the Debian packages of the sets run, test and bench are there; a
+# set openblas, blis, onednn or venv is one of the libraries that the benchmark compares with, or
+# what Python needs for those of its package index (bench/tools/peers.sh)
 #
 # Silent where nothing is missing. Else installs by apt-get as root (or by sudo without a
 # password), saying so on stderr; where that is not allowed, prints the one line to type and
@@ -24,13 +26,18 @@ for set in "$@"; do
     case $set in
     run) ;;
     test)
-        want="$want libcriterion-dev pkg-config g++ binutils"
+        want="$want libcriterion-dev pkg-config g++ binutils libbenchmark-dev"
+        want="$want libbenchmark-tools python3 python3-jsonschema python3-scipy chromium"
         if [ "$(uname -m)" = x86_64 ]; then
             want="$want gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static"
             has_avx512 || want="$want bochs bochs-term bochsbios vgabios cpio lz4"
         fi
         ;;
     bench) want="$want g++ libbenchmark-dev" ;;
+    openblas) want="$want libopenblas0-pthread" ;;
+    blis) want="$want libblis4-pthread" ;;
+    onednn) want="$want libdnnl2" ;;
+    venv) want="$want g++ python3 python3-venv python3-dev" ;;
     *) usage ;;
     esac
 done

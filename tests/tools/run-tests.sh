@@ -34,7 +34,7 @@ prints=$logs/fingerprints
 
 # Suites that do not depend on the instruction set run once, not once per T2K_ISA.
 isa_free=" test_dispatch test_threads test_strict test_process test_io test_safetensors
- test_safetensors_write test_config test_cli test_random "
+ test_safetensors_write test_config test_cli test_random test_amx test_bench_limits "
 
 # The emulator does some 30 million instructions a second: there the matrix and these (6 minutes).
 emulated_suites=" test_forward test_golden "
@@ -126,7 +126,10 @@ units() { # FOLDER: names of the Criterion programs there
 }
 computing() { # FOLDER: those that depend on the instruction set
     for u in $(units "$1"); do
-        case $isa_free in *[[:space:]]"$u"[[:space:]]*) ;; *) echo "$u" ;; esac
+        case $isa_free:$u in
+        *[[:space:]]"$u"[[:space:]]* | *:test_bench*) ;;
+        *) echo "$u" ;;
+        esac
     done
 }
 tests_of() { "$B/tests/$1" --list 2>/dev/null | grep -c '^[^:]* [a-z0-9_]*$'; } # how many
@@ -331,6 +334,9 @@ all)
     [ ! -x "$B-aarch64/t2" ] || arm_run="qemu-aarch64-static -L $sysroot $B-aarch64/t2"
     suite "program" 1 env ARM_RUN="$arm_run" \
         sh tests/cli/run.sh "$B/t2" "$B/tests/tools/golden-split"
+    for part in run compare report python-peers; do
+        suite "benchmark: $part" 1 env B="$B" sh tests/bench/$part.sh "$B/t2bench"
+    done
     finish_emulated
     check_fingerprints
     check_coverage

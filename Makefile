@@ -105,6 +105,7 @@ TEST_LIB_SRC := $(filter-out $(MATRIX_SRC) tests/test_%.c,$(wildcard tests/*.c))
 BENCH_LIB := $(B)/bench/libbench.a
 BENCH_LIB_SRC := $(filter-out bench/t2bench.c,$(wildcard bench/*.c))
 BENCH_LIB_OBJ := $(call objs,$(BENCH_LIB_SRC)) $(patsubst %.cc,$(B)/%.o,$(wildcard bench/*.cc))
+BENCH_PROGRAM := $(B)/t2bench $(if $(SAN),,build/t2bench)
 BENCH_UNITS := $(filter $(B)/tests/test_bench%,$(UNITS))
 
 # ---- main targets ----------------------------------------------------------------------------
@@ -124,6 +125,7 @@ help:
 	@echo 'make test           all tests on all instruction sets; last line: N passed, N failed, ...'
 	@echo 'make bench          time the kernels, under a minute (BENCH_ARGS=... goes to the benchmark)'
 	@echo 'make bench-full     everything, half an hour: a JSON file and a page below build/bench'
+	@echo 'make bench-readme   the table in README.md again, from bench/results'
 	@echo 'make peers          install the libraries that the benchmark compares with (some GB)'
 	@echo 'make all | lib      the program and the libraries, below $(B) | libraries only'
 	@echo 'make test-isa       the suites that compute, once per instruction set of this CPU'
@@ -160,7 +162,7 @@ run: all
 	@sh tests/tools/run-demo.sh $(B)/t2 $(B)/demo
 
 test-units: $(UNITS) $(TOOLS)
-test-programs: all $(B)/t2k-matrix $(B)/t2bench test-units
+test-programs: all $(B)/t2k-matrix $(BENCH_PROGRAM) test-units
 
 # The runner builds the other configurations by itself: NEON, sanitizers.
 RUN_TESTS = +@MAKE='$(MAKE)' B='$(B)' CC='$(CC)' CXX='$(CXX)' V='$(V)' SAN='$(SAN)' \
@@ -180,13 +182,13 @@ audit: all
 # One machine's results and the page about them.
 BENCH_DIR ?= build/bench
 
-bench: $(B)/t2bench
+bench: $(BENCH_PROGRAM)
 	@$(B)/t2bench run --quick $(BENCH_ARGS)
-bench-full: $(B)/t2bench
+bench-full: $(BENCH_PROGRAM)
 	@mkdir -p $(BENCH_DIR)
 	@$(B)/t2bench run --full --json $(BENCH_DIR) $(BENCH_ARGS)
 	@$(B)/t2bench report $(BENCH_DIR)/*.json -o $(BENCH_DIR)/report.html
-bench-readme: $(B)/t2bench
+bench-readme: $(BENCH_PROGRAM)
 	@$(B)/t2bench report --readme-into README.md bench/results/*.json
 peers:
 	@sh bench/tools/peers.sh build/peers
@@ -263,9 +265,9 @@ $(B)/t2: $(CLI_OBJ) $(LIBT2) $(LIBT2K)
 	$(call say,LD,$@)
 	$(Q)$(LINK) $^ $(TLIBS) $(KLIBS) -o $@
 
-# build/t2 is the program of the configuration built last, but for sanitizers.
-build/t2: $(B)/t2 FORCE
-	@ln -sf '$(abspath $(B))/t2' $@
+# build/t2 and build/t2bench are the programs of the configuration built last, but for sanitizers.
+build/t2 build/t2bench: build/%: $(B)/% FORCE
+	@ln -sf '$(abspath $(B))/$*' $@
 
 $(B)/t2k-matrix: $(call objs,$(MATRIX_SRC)) $(TEST_LIB) $(LIBT2K)
 	$(call say,LD,$@)

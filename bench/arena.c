@@ -6,12 +6,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum { ARENA_PAGE = 4096, MOST_COPIES = 1024 };
+#define MOST_SCATTERED ((size_t)32 << 20) /* beyond it all caches are passed through anyway */
 
 /* ---- layout ---------------------------------------------------------------------------------- */
 
@@ -231,6 +233,33 @@ int bench_arena_map(const struct problem *p, enum bench_operands operands, int c
     }
     close(fd);
     return failed ? -1 : 0;
+}
+
+void bench_arena_scatter(struct bench_arena *arena, uint64_t *random)
+{
+    const size_t count = arena->bytes / ARENA_PAGE;
+    unsigned char *copy = arena->bytes <= MOST_SCATTERED ? malloc(arena->bytes) : NULL;
+    size_t *order = malloc((count + 1) * sizeof *order);
+    if (copy == NULL || order == NULL) {
+        goto done;
+    }
+    memcpy(copy, arena->base, arena->bytes);
+    if (fallocate(arena->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                  (off_t)(count * ARENA_PAGE)) != 0) {
+        goto done;
+    }
+    /* The kernel gives a page where one is written first. */
+    for (size_t i = 0; i < count; i++) {
+        size_t at = (size_t)(bench_random(random) % (i + 1));
+        order[i] = order[at];
+        order[at] = i;
+    }
+    for (size_t i = 0; i < count; i++) {
+        memcpy(arena->base + ARENA_PAGE * order[i], copy + ARENA_PAGE * order[i], ARENA_PAGE);
+    }
+done:
+    free(order);
+    free(copy);
 }
 
 void bench_arena_release(struct bench_arena *arena)

@@ -159,10 +159,12 @@ void compare_table(const struct compare *compare, int all, int markdown, t2_text
         t2_show(b, c->b->path), c->b->label, t2_show(a, c->a->path), c->a->label);
     put_rows(c, all, markdown, out);
     put_notes(c, markdown, out);
+    static const char *const s[] = {"", "s"};
     int elsewhere = (c->events & COMPARE_OTHER_PLACE) != 0;
-    t2_text_printf(out, "%d rows compared: %d %s, %d %s, %d alike", c->timed, c->slower,
-                   elsewhere ? "slower" : "regressions", c->faster,
-                   elsewhere ? "faster" : "improvements", c->timed - c->slower - c->faster);
+    t2_text_printf(out, "%d row%s compared: %d %s%s, %d %s%s, %d alike", c->timed, s[c->timed != 1],
+                   c->slower, elsewhere ? "slower" : "regression", s[!elsewhere && c->slower != 1],
+                   c->faster, elsewhere ? "faster" : "improvement", s[!elsewhere && c->faster != 1],
+                   c->timed - c->slower - c->faster);
     if (c->failed > 0) {
         t2_text_printf(out, ", %d failed", c->failed);
     }

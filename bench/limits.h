@@ -42,6 +42,9 @@ double bench_limit_seconds(const struct bench_peaks *peaks, const struct problem
                            enum bench_operands operands, const char *isa, int threads, char *name,
                            size_t size);
 
+/* A case that seems to take less than 1 / this of its least time: the peak was measured too low. */
+#define BENCH_MOST_SHARE 1.1
+
 /* ---- the machine (machine.c) ----------------------------------------------------------------- */
 
 json_t *bench_machine_json(int with_host);      /* "machine" of the context; "host" if asked */

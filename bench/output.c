@@ -205,7 +205,8 @@ static json_t *server_note(const struct bench_server *server)
 {
     char note[80] = "";
     if (server->left_out > 0) {
-        snprintf(note, sizeof note, "left out of %d groups: out of budget", server->left_out);
+        snprintf(note, sizeof note, "left out of %d group%s: out of budget", server->left_out,
+                 server->left_out > 1 ? "s" : "");
     }
     return text_or_null(server->error[0] != '\0' ? server->error : note);
 }
@@ -269,6 +270,7 @@ static void complete_context(json_t *context, const struct bench_run *run)
     json_object_set_new(context, "noise", bench_noise_json(&run->noise));
     json_object_set_new(context, "peers", peers_json(run));
     json_object_set_new(context, "not_timed", not_timed_json(run));
+    json_object_set_new(context, "too_slow", json_integer(run->slow_left_out));
 }
 
 /* ---- the document ---------------------------------------------------------------------------- */

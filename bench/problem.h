@@ -43,9 +43,9 @@ struct bench_op {
     int (*describe)(struct problem *p);
     /* Overwrites what uniform numbers can't give (masks); NULL: nothing. */
     void (*fill)(const struct problem *p, void *const in[]);
-    /* `count` rows of the result in double: ref and allowed (count, cols), allowed being by how much
-     * each element may differ: by our documented bound (strict) or by that of any sensible order of
-     * summation (peers). T2K_ERR_NOMEM is possible. */
+    /* `count` rows of the result in double: ref and allowed (count, cols), allowed being by how
+     * much each element may differ: by our documented bound (strict) or by that of any sensible
+     * order of summation (peers). T2K_ERR_NOMEM is possible. */
     t2k_status (*reference)(const struct problem *p, const void *const in[], int strict,
                             int64_t count, const int64_t *rows, double *ref, double *allowed);
     /* Which rows to check where all would take too long: fills rows (at most `most`) and returns
@@ -60,12 +60,12 @@ struct bench_op {
     t2k_status (*t2k_run)(void *state);
     void (*t2k_close)(void *state);
     /* Verification. */
-    int whole;         /* nonzero: reference() costs as much for one row as for many */
-    int one_bound;     /* nonzero: `allowed` does not depend on `strict` */
-    double full_macs;  /* all rows are checked up to so many; 0: BENCH_FULL_MACS or _ALONE */
+    int whole;        /* nonzero: reference() costs as much for one row as for many */
+    int one_bound;    /* nonzero: `allowed` does not depend on `strict` */
+    double full_macs; /* all rows are checked up to so many; 0: BENCH_FULL_MACS or _ALONE */
 };
-/* Up to so many multiply-adds all rows are checked, and where there is no check_all that would see a
- * wrong element in the other rows: some seconds. */
+/* Up to so many multiply-adds all rows are checked, and where there is no check_all that would see
+ * a wrong element in the other rows: some seconds. */
 #define BENCH_FULL_MACS 0x1p28
 #define BENCH_FULL_MACS_ALONE 0x1p32
 #define BENCH_SLOT(name) offsetof(t2k_table, name)
@@ -77,17 +77,17 @@ const struct bench_op *bench_op_find(const char *name); /* NULL: unknown */
 
 struct problem {
     const struct bench_op *op;
-    char shape[48]; /* "320x768x256" */
-    const char *set;    /* the shape set it comes from; static or owned by the shape list */
+    char shape[48];  /* "320x768x256" */
+    const char *set; /* the shape set it comes from; static or owned by the shape list */
     int64_t dim[BENCH_DIMS];
     int dims;
     struct bench_input input[BENCH_INPUTS];
     int inputs;
-    int64_t rows, cols;              /* of the result */
-    double flops;                    /* of one call; 0: bytes are what counts */
-    double read_bytes, write_bytes;  /* every operand read or written once */
-    double macs;                     /* multiply-adds (or steps of like cost) of one call */
-    const char *model_dir;           /* operation "model": the folder; NULL elsewhere */
+    int64_t rows, cols;             /* of the result */
+    double flops;                   /* of one call; 0: bytes are what counts */
+    double read_bytes, write_bytes; /* every operand read or written once */
+    double macs;                    /* multiply-adds (or steps of like cost) of one call */
+    const char *model_dir;          /* operation "model": the folder; NULL elsewhere */
 };
 
 /* Fills *p from an operation's name and a shape such as "320x768x256"; 0, or -1 with a text. */
@@ -98,8 +98,8 @@ int bench_problem(struct problem *p, const char *op, const char *shape, char *er
 /* Offsets are multiples of 4096. Copy c of input i lies at offset[i] + c * stride[i] (stride 0:
  * there is one copy), the result of copy c at out_offset + c * out_stride. */
 struct bench_arena {
-    int fd;         /* of a memfd; -1 where a worker mapped it */
-    char path[64];  /* "/proc/PID/fd/N" */
+    int fd;        /* of a memfd; -1 where a worker mapped it */
+    char path[64]; /* "/proc/PID/fd/N" */
     size_t bytes;
     unsigned char *base;
     int copies;
@@ -119,6 +119,10 @@ int bench_arena_create(const struct problem *p, enum bench_operands operands, in
 /* Maps the parent's, for a worker. */
 int bench_arena_map(const struct problem *p, enum bench_operands operands, int copies,
                     const char *path, struct bench_arena *arena, char *error, size_t size);
+/* The creator moves its operands to other physical pages, contents kept, while nobody computes:
+ * which pages a process got decides about conflicts in caches, and would otherwise hold for all
+ * rounds of a run. Large arenas, and where the system refuses, stay as they are. */
+void bench_arena_scatter(struct bench_arena *arena, uint64_t *random);
 void bench_arena_release(struct bench_arena *arena);
 /* Bytes that the kernel thinks it can give, or SIZE_MAX where it does not tell. */
 size_t bench_memory_available(void);
@@ -136,8 +140,8 @@ struct bench_reference *bench_reference_create(const struct problem *p, const vo
                                                char *error, size_t size); /* NULL: failed */
 void bench_reference_destroy(struct bench_reference *reference);
 /* 0 where `out` holds; else -1 and a text that names row, column, value, reference and bound. */
-int bench_verify(const struct bench_reference *reference, int strict, const float *out,
-                 char *error, size_t size);
+int bench_verify(const struct bench_reference *reference, int strict, const float *out, char *error,
+                 size_t size);
 /* "all rows", "64 rows and Freivalds" or "64 rows": how it is verified. */
 const char *bench_verified_by(const struct bench_reference *reference);
 uint64_t bench_fingerprint(const struct problem *p, const float *out);

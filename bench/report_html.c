@@ -1,5 +1,6 @@
 /* The page: a template (report/page.html) filled with a card and the facts of each machine, the
  * statement on bits, the data and the script that draws from it. */
+#include "limits.h"
 #include "report.h"
 
 #include "embed.h"
@@ -86,7 +87,7 @@ static void put_standing(const struct report_file *file, const struct report_sta
                        s->ahead, ahead, s->level, s->behind);
         t2_text_str(html, "</p>\n");
     }
-    if (s->limit_share > 0.0) {
+    if (s->limit_share > 0.0 && s->limit_share <= BENCH_MOST_SHARE) {
         t2_text_printf(html,
                        "<p>Half of the cases reach %.0f&nbsp;%% or more of what this machine's "
                        "measured peaks allow them.</p>\n",
@@ -155,8 +156,9 @@ static void put_telling(const struct report_file *file, t2_text *html)
             double share = 100.0 * row->limit_share;
             t2_text_printf(html,
                            "<span class=\"bar\"><span style=\"width:%.1f%%\"></span></span> "
-                           "%.0f&nbsp;%%",
-                           share > 100.0 ? 100.0 : share, share);
+                           "%.0f&nbsp;%%%s",
+                           share > 100.0 ? 100.0 : share, share,
+                           row->limit_share > BENCH_MOST_SHARE ? "?" : "");
         }
         t2_text_str(html, "</td><td class=\"num\">");
         if (row->best_peer != NULL && row->peer_ratio > 0.0) {

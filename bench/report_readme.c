@@ -1,4 +1,5 @@
 /* A short table in markdown, made from result files alone: the same files give the same bytes. */
+#include "limits.h"
 #include "report.h"
 
 #include <stdio.h>
@@ -87,7 +88,8 @@ static void put_result(const struct result_row *r, const char *shape, t2_text *o
     t2_text_printf(out, "%s ", report_number(text, r->rate));
     put_cell(out, r->rate_unit);
     if (r->limit != NULL) {
-        t2_text_printf(out, ", %.0f %%", 100.0 * r->limit_share);
+        t2_text_printf(out, ", %.0f %%%s", 100.0 * r->limit_share,
+                       r->limit_share > BENCH_MOST_SHARE ? "?" : "");
     }
     if (r->best_peer != NULL && r->peer_ratio > 0.0) {
         t2_text_printf(out, ", %sx ", report_ratio(text, r->peer_ratio));
@@ -123,6 +125,19 @@ static void put_row(const struct report *report, int telling, t2_text *out)
     t2_text_free(&row);
 }
 
+static int any_doubtful(const struct report *report)
+{
+    const char *what;
+    for (int i = 0; i < report->files * report_telling_count; i++) {
+        const struct result_row *r =
+            report_telling(&report->file[i % report->files], i / report->files, &what);
+        if (r != NULL && r->limit != NULL && r->limit_share > BENCH_MOST_SHARE) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 void report_readme(const struct report *report, t2_text *markdown)
 {
     for (int i = 0; i < report->files; i++) {
@@ -148,4 +163,7 @@ void report_readme(const struct report *report, t2_text *markdown)
         "of what the machine's\nmeasured peaks allow, and t2's speed over that of the "
         "best peer in the same run. `make bench-readme` wrote this.\n",
         threads, threads == 1 ? "" : "s");
+    if (any_doubtful(report)) {
+        t2_text_str(markdown, "\"?\": a share far above 100 %: its peak was measured too low.\n");
+    }
 }

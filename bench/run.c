@@ -81,7 +81,8 @@ static void print_plan(struct bench_run *run)
     for (int i = 0; i < run->missings; i++) {
         printf("%s: %s\n", run->missing[i].peer->name, run->missing[i].reason);
     }
-    printf("%d case%s in %d groups:", cases, cases == 1 ? "" : "s", run->groups);
+    printf("%d case%s in %d group%s:", cases, cases == 1 ? "" : "s", run->groups,
+           run->groups == 1 ? "" : "s");
     print_seconds(" at least about", least);
     print_seconds(", usually about", usual);
     print_seconds("; the budget is", run->o->budget);
@@ -105,8 +106,8 @@ static int count_failures(const struct bench_run *run, int *timed)
         const struct bench_server *server = &run->server[i];
         if (server->peer != &bench_peers[0] && server->generation == 0 &&
             server->error[0] != '\0') {
-            fprintf(stderr, "t2bench: %s on %d threads: %s\n", server->peer->name, server->threads,
-                    server->error);
+            fprintf(stderr, "t2bench: %s on %d thread%s: %s\n", server->peer->name, server->threads,
+                    server->threads > 1 ? "s" : "", server->error);
         }
     }
     for (int i = 0; i < run->groups; i++) {

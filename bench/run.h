@@ -154,6 +154,9 @@ void bench_group_open(struct bench_run *run, struct bench_group *g);
 void bench_group_round(struct bench_run *run, struct bench_group *g);
 /* Seconds of the calls outside rounds that a row needs, if one takes row->call. */
 double bench_setup_calls(const struct bench_run *run, const struct bench_row *row);
+/* Between rounds: other memory for the operands of these groups and new worker processes for the
+ * contenders that start quickly; the cases are opened and verified again by their next round. */
+void bench_groups_refresh(struct bench_run *run, struct bench_group *const *group, int groups);
 /* The results once more, and everything released. */
 void bench_group_close(struct bench_group *g);
 void bench_subject_release(struct bench_subject *s);

@@ -1,8 +1,9 @@
 /* Which group is timed when, and for how long.
  *
- * Problems come in random order, in batches that fit into memory. Within a batch the next round is
- * that of a random group that still needs one, so that a slow minute of the machine hits many
- * groups a little instead of one group badly. The budget that is left is shared out before each
+ * Problems come in random order, in batches that fit into memory. Within a batch every group that
+ * still needs rounds gets one per pass, in random order, so that a slow minute of the machine hits
+ * many groups a little instead of one group badly; after every few passes the workers are started
+ * again and the operands move to other pages. The budget that is left is shared out before each
  * batch: a few rounds for every group, and what remains in equal numbers of rounds; what a group
  * leaves over because its intervals are narrow already goes to the later ones. Where the budget is
  * too small for all, the most expensive groups come last and are left out. */
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 enum { BATCH = 24, FIRST_BATCH = 6, FEWEST_ROUNDS = 3, FIRST_CHECK = 5 };
+enum { PASSES = 3 }; /* between two refreshes of processes and pages */
 #define BATCH_ARENAS ((size_t)3 << 30)
 #define VERY_LONG 1.0 /* seconds of a call from which on one round is enough */
 #define LATE 1.05     /* of the budget, from which on even a group's few rounds are cut short */
@@ -339,6 +341,30 @@ static void open_batch(struct schedule *s)
     s->setup_took += bench_now() - start - (opening_seconds(s->run) - opening);
 }
 
+/* One round of each of the groups, in random order; how many of them need more. */
+static int time_pass(struct schedule *s, struct bench_group **active, int count)
+{
+    struct bench_run *run = s->run;
+    int left = 0;
+    shuffle(run, active, count);
+    for (int i = 0; i < count && !bench_interrupted(); i++) {
+        struct bench_group *g = active[i];
+        double start = bench_now();
+        show_progress(s, g);
+        bench_group_round(run, g);
+        g->spent += bench_now() - start;
+        if (!is_finished(run, g)) {
+            active[left++] = g;
+        }
+        if (bench_now() >= s->next_sample) {
+            client_pause();
+            bench_noise_sample(&run->noise);
+            s->next_sample = bench_now() + 0.25;
+        }
+    }
+    return left;
+}
+
 static void time_batch(struct schedule *s)
 {
     struct bench_run *run = s->run;
@@ -349,20 +375,14 @@ static void time_batch(struct schedule *s)
             active[count++] = s->batch[i];
         }
     }
-    while (count > 0 && !bench_interrupted()) {
-        int at = (int)(bench_random(&run->random) % (uint64_t)count);
-        struct bench_group *g = active[at];
-        double start = bench_now();
-        show_progress(s, g);
-        bench_group_round(run, g);
-        g->spent += bench_now() - start;
-        if (is_finished(run, g)) {
-            active[at] = active[--count];
-        }
-        if (bench_now() >= s->next_sample) {
-            client_pause();
-            bench_noise_sample(&run->noise);
-            s->next_sample = bench_now() + 0.25;
+    for (int pass = 1; count > 0 && !bench_interrupted(); pass++) {
+        count = time_pass(s, active, count);
+        if (pass % PASSES == 0 && count > 0) {
+            double start = bench_now();
+            bench_groups_refresh(run, active, count);
+            for (int i = 0; i < count; i++) {
+                active[i]->spent += (bench_now() - start) / count;
+            }
         }
     }
 }

@@ -63,6 +63,15 @@ static void list_isas(void)
     }
 }
 
+static const char list_help[] =
+    "usage: t2bench list [options of run]\n"
+    "       t2bench list --sets | --ops | --peers | --isas\n"
+    "Prints the names of the cases that run would time with the same options (t2bench run "
+    "--help);\n"
+    "or the shape sets, the operations and their shapes, the other libraries and whether they are\n"
+    "there, the ISAs.\n"
+    "Exit status: 0 fine, 1 a failure, 2 usage.\n";
+
 static int list(int argc, char **argv)
 {
     static const struct {
@@ -70,6 +79,10 @@ static int list(int argc, char **argv)
         void (*print)(void);
     } lists[] = {
         {"--sets", list_sets}, {"--ops", list_ops}, {"--peers", list_peers}, {"--isas", list_isas}};
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        fputs(list_help, stdout);
+        return 0;
+    }
     for (size_t i = 0; argc == 2 && i < sizeof lists / sizeof lists[0]; i++) {
         if (strcmp(argv[1], lists[i].option) != 0) {
             continue;

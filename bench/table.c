@@ -109,7 +109,8 @@ static void print_machine(const struct bench_run *run)
             printf("%s on %d thread%s: %s", server->peer->name, server->threads, plural,
                    server->version);
             if (server->left_out > 0) {
-                printf(" (left out of %d groups: out of budget)", server->left_out);
+                printf(" (left out of %d group%s: out of budget)", server->left_out,
+                       server->left_out > 1 ? "s" : "");
             }
             printf("\n");
         }
@@ -121,6 +122,18 @@ static void print_machine(const struct bench_run *run)
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
+/* "97 % fma avx2"; "?" where the share says more of the peak than of the case. */
+static const char *format_limit(char *text, size_t size, const struct bench_summary *s)
+{
+    text[0] = '\0';
+    if (s->limit_seconds > 0.0) {
+        double share = s->limit_seconds / s->median;
+        snprintf(text, size, "%3.0f %%%s %s", 100.0 * share, share > BENCH_MOST_SHARE ? "?" : "",
+                 s->limit);
+    }
+    return text;
+}
+
 /* "320x768x256", and where its operands were if that was not the cache. */
 static void row_label(const struct bench_group *g, char *text, size_t size)
 {
@@ -128,34 +141,46 @@ static void row_label(const struct bench_group *g, char *text, size_t size)
              g->operands != BENCH_HOT ? bench_operands_name[g->operands] : "");
 }
 
-static void print_row(const struct bench_group *g, const struct bench_row *row)
+/* Of the first column in the block of operation `op`. */
+static int label_width(const struct bench_run *run, const struct bench_op *op)
 {
-    char label[80], time[24], limit[48] = "", peer[BENCH_NAME + 16] = "";
+    int width = 21;
+    for (int i = 0; i < run->groups; i++) {
+        char label[80];
+        if (run->group[i].subject->p->op == op) {
+            row_label(&run->group[i], label, sizeof label);
+            width = (int)strlen(label) > width ? (int)strlen(label) : width;
+        }
+    }
+    return width;
+}
+
+static void print_row(const struct bench_group *g, const struct bench_row *row, int width)
+{
+    char label[80], time[24], limit[48], peer[BENCH_NAME + 16];
     row_label(g, label, sizeof label);
-    printf("%-21s %-7s %3d ", label, row->isa_name, g->threads);
+    printf("%-*s %-7s %3d ", width, label, row->isa_name, g->threads);
     if (!row->summarized) {
         printf("FAILED: %s\n", row->error);
         return;
     }
     const struct bench_summary *s = &row->summary;
-    if (s->limit_seconds > 0.0) {
-        snprintf(limit, sizeof limit, "%3.0f %% %s", 100.0 * s->limit_seconds / s->median,
-                 s->limit);
-    }
+    format_limit(limit, sizeof limit, s);
     format_peer(peer, sizeof peer, s);
     printf("%10s%c %8.*f  %-18s %-18s %016" PRIx64 "\n", format_time(time, sizeof time, s->median),
            s->noisy ? '~' : ' ', decimals(s->rate), s->rate, limit, peer, row->fingerprint);
 }
 
 /* A peer that failed a problem is said below our rows of it. */
-static void print_peer_errors(const struct bench_group *g)
+static void print_peer_errors(const struct bench_group *g, int width)
 {
     for (int i = g->own_rows; i < g->rows; i++) {
         const struct bench_row *row = &g->row[i];
         if (row->error[0] != '\0' && !row->unsupported && !bench_never_started(row)) {
             char label[80];
             row_label(g, label, sizeof label);
-            printf("%-21s %-7s %3d FAILED: %s: %s\n", label, "", g->threads, row->name, row->error);
+            printf("%-*s %-7s %3d FAILED: %s: %s\n", width, label, "", g->threads, row->name,
+                   row->error);
         }
     }
 }
@@ -163,6 +188,7 @@ static void print_peer_errors(const struct bench_group *g)
 static void print_blocks(const struct bench_run *run)
 {
     const struct bench_op *op = NULL;
+    int width = 0;
     for (int i = 0; i < run->groups; i++) {
         const struct bench_group *g = &run->group[i];
         for (int j = 0; j < g->own_rows; j++) {
@@ -171,27 +197,31 @@ static void print_blocks(const struct bench_run *run)
             }
             if (g->subject->p->op != op) {
                 op = g->subject->p->op;
-                printf("\n%-21s %-7s %3s %10s  %8s  %-18s %-18s %s\n", op->name, "isa", "thr",
+                width = label_width(run, op);
+                printf("\n%-*s %-7s %3s %10s  %8s  %-18s %-18s %s\n", width, op->name, "isa", "thr",
                        "median", g->subject->p->flops > 0.0 ? "GFLOP/s" : "GB/s", "of limit",
                        "best peer", "fingerprint");
             }
-            print_row(g, &g->row[j]);
+            print_row(g, &g->row[j], width);
         }
-        print_peer_errors(g);
+        print_peer_errors(g, width);
     }
 }
 
 /* ---- below the table ------------------------------------------------------------------------- */
 
-static int any_noisy(const struct bench_run *run)
+static void find_marks(const struct bench_run *run, int *noisy, int *doubtful)
 {
-    int noisy = 0;
+    *noisy = *doubtful = 0;
     for (int i = 0; i < run->groups; i++) {
         for (int j = 0; j < run->group[i].own_rows; j++) {
-            noisy |= run->group[i].row[j].summarized && run->group[i].row[j].summary.noisy;
+            const struct bench_summary *s = &run->group[i].row[j].summary;
+            if (run->group[i].row[j].summarized) {
+                *noisy |= s->noisy;
+                *doubtful |= s->limit_seconds > BENCH_MOST_SHARE * s->median;
+            }
         }
     }
-    return noisy;
 }
 
 /* How many groups were not timed, by reason. */
@@ -235,6 +265,8 @@ static void print_noise(const struct bench_run *run)
 
 void bench_table_print(const struct bench_run *run)
 {
+    int noisy, doubtful;
+    find_marks(run, &noisy, &doubtful);
     print_machine(run);
     print_blocks(run);
     printf("\n");
@@ -243,8 +275,11 @@ void bench_table_print(const struct bench_run *run)
     printf(
         "median: of the rounds, every result verified before; best peer: its time / ours, above 1 "
         "ours is faster\n");
-    if (any_noisy(run)) {
+    if (noisy) {
         printf("~: noisy, half of the rounds were off the median by more than 5 %%\n");
+    }
+    if (doubtful) {
+        printf("?: far above the limit, whose peak was measured too low: on a busy machine?\n");
     }
     if (!run->complete) {
         printf("INCOMPLETE: interrupted after %.0f s\n", run->seconds);
@@ -307,7 +342,7 @@ static void add_markdown_row(t2_text *text, const struct bench_group *g,
                              const struct bench_row *row)
 {
     const struct bench_summary *s = &row->summary;
-    char median[24], min[24], peer[BENCH_NAME + 16];
+    char median[24], min[24], limit[48], peer[BENCH_NAME + 16];
     if (!row->summarized) {
         t2_text_printf(text, "| %s | FAILED: ", row->name);
         for (const char *c = row->error; *c != '\0'; c++) {
@@ -319,10 +354,9 @@ static void add_markdown_row(t2_text *text, const struct bench_group *g,
     t2_text_printf(text, "| %s | %s%s | %s | %.*f %s | ", row->name,
                    format_time(median, sizeof median, s->median), s->noisy ? " ~" : "",
                    format_time(min, sizeof min, s->min), decimals(s->rate), s->rate, s->rate_unit);
-    if (s->limit_seconds > 0.0) {
-        t2_text_printf(text, "%.0f %% %s", 100.0 * s->limit_seconds / s->median, s->limit);
-    }
-    t2_text_printf(text, " | %s | %016" PRIx64 " |\n", format_peer(peer, sizeof peer, s),
+    const char *share = format_limit(limit, sizeof limit, s);
+    share += strspn(share, " ");
+    t2_text_printf(text, "%s | %s | %016" PRIx64 " |\n", share, format_peer(peer, sizeof peer, s),
                    row->fingerprint);
     (void)g;
 }

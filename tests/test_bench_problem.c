@@ -284,6 +284,25 @@ Test(bench_problem, copies_and_mappings_agree)
     }
 }
 
+/* Other pages, the same contents, for everybody who mapped them. */
+Test(bench_problem, scattered_operands_stay_the_same)
+{
+    struct problem p = problem("embedding", "300x40");
+    struct bench_arena own, mapped;
+    cr_assert_eq(bench_arena_create(&p, BENCH_COLD_ALL, 3, &own, error, sizeof error), 0);
+    cr_assert_eq(bench_arena_map(&p, BENCH_COLD_ALL, 3, own.path, &mapped, error, sizeof error), 0);
+    uint64_t before = hash_of(own.base, own.bytes), random = 1;
+    for (int i = 0; i < 3; i++) {
+        bench_arena_scatter(&own, &random);
+        cr_expect_eq(hash_of(own.base, own.bytes), before);
+        cr_expect_eq(hash_of(mapped.base, own.bytes), before);
+    }
+    mapped.base[5000] ^= 1;
+    cr_expect_neq(hash_of(own.base, own.bytes), before, "both see the same memory");
+    bench_arena_release(&mapped);
+    bench_arena_release(&own);
+}
+
 /* The operands are the same everywhere: results of two machines can be compared. */
 Test(bench_problem, operands_never_change)
 {

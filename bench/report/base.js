@@ -94,6 +94,10 @@ function byteCount(bytes) {
 function plural(n, word) {
     return n + " " + word + (n === 1 ? "" : "s");
 }
+/* A share far above 100 % says that the peak was measured too low. */
+function limitShare(x) {
+    return percent(x) + (x > 1.1 ? "?" : "");
+}
 /* What a tooltip says of a row. */
 function rowText(row) {
     const lines = [row.name];
@@ -103,7 +107,7 @@ function rowText(row) {
     lines.push(`${number(row.rate)} ${row.unit}, ${duration(row.median)}` +
         (row.noisy ? " (noisy)" : ""));
     if (row.limit !== null) {
-        lines.push(`${percent(row.share)} of its limit, ${row.limit}`);
+        lines.push(`${limitShare(row.share)} of its limit, ${row.limit}`);
     }
     for (const peer of row.peers) {
         lines.push(peer.error !== null ? `${peer.name}: ${peer.error}` :

@@ -41,7 +41,7 @@
         const width = Math.min(100, 100 * row.share).toFixed(1);
         return html("span", { class: "share-cell" },
             html("span", { class: "bar" }, html("span", { style: `width:${width}%` })),
-            percent(row.share), html("span", { class: "soft" }, row.limit));
+            limitShare(row.share), html("span", { class: "soft" }, row.limit));
     }
     function bestCell(row) {
         if (!(row.ratio > 0)) {

@@ -103,7 +103,7 @@ stdout_has 'ratios 1.000'
 expect 0 '' "$a" "$dir/again.json"
 stdout_lacks 'regression '
 expect 1 '' "$a" "$dir/slow.json"
-stdout_has '6 regressions, 1 improvements, 98 alike'
+stdout_has '6 regressions, 1 improvement, 98 alike'
 line_like '^softmax/avx2/2560x32/1 .* regression .* 1\.[01]'
 line_like '^relu/avx2/327680/1 .* improvement .* 0\.'
 stdout_lacks 'sgemm'
@@ -117,7 +117,7 @@ stdout_has '2 regressions, 0 improvements, 103 alike'
 expect 0 '' "$a" "$dir/slow8.json" --threshold 10%
 expect 1 '' "$a" "$dir/slow-all.json"
 expect 0 '' "$a" "$dir/slow.json" --filter '^relu/'
-stdout_has '3 rows compared: 0 regressions, 1 improvements'
+stdout_has '3 rows compared: 0 regressions, 1 improvement'
 expect 0 '' "$a" "$dir/slow.json" --fail-on none
 expect 1 '' "$a" "$dir/again.json" "$dir/slow.json"
 stdout_has 'again.json'

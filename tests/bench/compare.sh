@@ -9,48 +9,18 @@ export LC_ALL=C
 t2bench=${B:?B: the folder with t2bench}/t2bench
 tools=tests/bench
 gbench=/usr/share/benchmark/compare.py
-dir=$(mktemp -d "${TMPDIR:-/tmp}/t2-compare.XXXXXX")
-trap 'chmod -R u+rwx "$dir"; rm -rf "$dir"' EXIT
-passed=0 failed=0 skipped=0
+suite=compare program=t2bench
+. tests/tools/checks.sh
+one_line='2 3'
 
-pass() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAILED compare: $*"; }
-skip() { skipped=$((skipped + 1)); echo "[SKIP] compare: $*"; }
-
-# expect CODE WORDS ARGUMENTS...: exit code CODE of t2bench compare; stderr holds every |-separated
-# part of WORDS; where CODE is 2 or 3, it is one line that begins with "t2bench: ", and where WORDS
-# is empty, stderr is empty. Standard output is in $dir/out.
-expect() {
+# compares CODE WORDS ARGUMENTS...: t2bench compare; where WORDS is empty, so is stderr.
+compares() {
     code=$1 words=$2
     shift 2
-    "$t2bench" compare "$@" > "$dir/out" 2> "$dir/err" < /dev/null
-    got=$?
-    if [ "$got" != "$code" ]; then
-        fail "'$*': exit code $got, expected $code: $(cat "$dir/err")"
-        return
+    expect "$code" "$words" "$t2bench" compare "$@"
+    if [ -z "$words" ] && [ -s "$dir/err" ]; then
+        fail "'compare $*': expected nothing on stderr: $(head -c 1000 "$dir/err")"
     fi
-    lines=$(grep -c . "$dir/err")
-    if [ "$code" -gt 1 ] && { [ "$lines" != 1 ] || ! grep -q '^t2bench: ' "$dir/err"; }; then
-        fail "'$*': expected one line 't2bench: ...' on stderr, got $lines: $(cat "$dir/err")"
-        return
-    fi
-    if [ -z "$words" ] && [ "$lines" != 0 ]; then
-        fail "'$*': expected nothing on stderr: $(cat "$dir/err")"
-        return
-    fi
-    old=$IFS IFS='|'
-    for word in $words; do
-        if ! grep -qF -- "$word" "$dir/err"; then
-            IFS=$old
-            fail "'$*': stderr lacks '$word': $(cat "$dir/err")"
-            return
-        fi
-    done
-    IFS=$old
-    pass
-}
-stdout_has() {
-    if grep -qF -- "$1" "$dir/out"; then pass; else fail "stdout lacks '$1': $(cat "$dir/out")"; fi
 }
 stdout_lacks() {
     if grep -qF -- "$1" "$dir/out"; then fail "stdout has '$1': $(cat "$dir/out")"; else pass; fi
@@ -97,86 +67,86 @@ make_file top.json --machine amd-25-17-1-avx512 --isas avx512
 make_file peers.json --peers --isas avx2 --rows 8 --samples 4 --fail sgemm_nt
 
 # ---- verdicts -------------------------------------------------------------------------------
-expect 0 '' "$a" "$a"
+compares 0 '' "$a" "$a"
 stdout_has '105 rows compared: 0 regressions, 0 improvements, 105 alike; geometric mean'
 stdout_has 'ratios 1.000'
-expect 0 '' "$a" "$dir/again.json"
+compares 0 '' "$a" "$dir/again.json"
 stdout_lacks 'regression '
-expect 1 '' "$a" "$dir/slow.json"
+compares 1 '' "$a" "$dir/slow.json"
 stdout_has '6 regressions, 1 improvement, 98 alike'
 line_like '^softmax/avx2/2560x32/1 .* regression .* 1\.[01]'
 line_like '^relu/avx2/327680/1 .* improvement .* 0\.'
 stdout_lacks 'sgemm'
-expect 0 '' "$dir/slow.json" "$a" --filter '^softmax'
+compares 0 '' "$dir/slow.json" "$a" --filter '^softmax'
 stdout_has '0 regressions, 6 improvements'
-expect 0 '' "$a" "$dir/slow4.json"
-expect 1 '' "$a" "$dir/slow4.json" --threshold 2%
-expect 1 '' "$a" "$dir/slow4.json" --threshold 0.02
-expect 1 '' "$a" "$dir/slow8.json"
+compares 0 '' "$a" "$dir/slow4.json"
+compares 1 '' "$a" "$dir/slow4.json" --threshold 2%
+compares 1 '' "$a" "$dir/slow4.json" --threshold 0.02
+compares 1 '' "$a" "$dir/slow8.json"
 stdout_has '2 regressions, 0 improvements, 103 alike'
-expect 0 '' "$a" "$dir/slow8.json" --threshold 10%
-expect 1 '' "$a" "$dir/slow-all.json"
-expect 0 '' "$a" "$dir/slow.json" --filter '^relu/'
+compares 0 '' "$a" "$dir/slow8.json" --threshold 10%
+compares 1 '' "$a" "$dir/slow-all.json"
+compares 0 '' "$a" "$dir/slow.json" --filter '^relu/'
 stdout_has '3 rows compared: 0 regressions, 1 improvement'
-expect 0 '' "$a" "$dir/slow.json" --fail-on none
-expect 1 '' "$a" "$dir/again.json" "$dir/slow.json"
+compares 0 '' "$a" "$dir/slow.json" --fail-on none
+compares 1 '' "$a" "$dir/again.json" "$dir/slow.json"
 stdout_has 'again.json'
 stdout_has 'slow.json'
-expect 0 '' "$a" "$dir/again.json" --all
+compares 0 '' "$a" "$dir/again.json" --all
 stdout_has 'sgemm/avx2/320x768x256/1'
-expect 1 '' "$a" "$dir/slow.json" --md
+compares 1 '' "$a" "$dir/slow.json" --md
 stdout_has '| softmax/avx2/2560x32/1 '
 stdout_has '|--|--|--:|'
 
 # ---- differences of the files ---------------------------------------------------------------
-expect 0 'warning: |intel.json: another machine: intel-6-143-8-avx512, in the baseline amd-25-17' \
+compares 0 'warning: |intel.json: another machine: intel-6-143-8-avx512, in the baseline amd-25-17' \
     "$a" "$dir/intel.json"
 stdout_has ' slower, '
 stdout_lacks 'regression'
-expect 1 'another machine' "$a" "$dir/intel.json" --fail-on machine
-expect 1 'another machine' "$a" "$dir/intel.json" --fail-on regression,slower
-expect 0 'another machine' "$a" "$dir/intel.json" --fail-on regression,isa,threads,compiler
-expect 0 '3 of 105 rows computed different bits' "$a" "$dir/bits.json"
+compares 1 'another machine' "$a" "$dir/intel.json" --fail-on machine
+compares 1 'another machine' "$a" "$dir/intel.json" --fail-on regression,slower
+compares 0 'another machine' "$a" "$dir/intel.json" --fail-on regression,isa,threads,compiler
+compares 0 '3 of 105 rows computed different bits' "$a" "$dir/bits.json"
 stdout_has 'exp/avx512/1048576/1: computed different bits'
-expect 1 'computed different bits' "$a" "$dir/bits.json" --fail-on fingerprint
-expect 0 '' "$a" "$dir/again.json" --fail-on fingerprint,machine,isa,threads,compiler,missing
-expect 0 'another default number of threads: 4, in the baseline 8' "$a" "$dir/threads.json"
-expect 1 'number of threads' "$a" "$dir/threads.json" --fail-on threads
-expect 0 'another compiler: clang 14.0.6' "$a" "$dir/clang.json"
+compares 1 'computed different bits' "$a" "$dir/bits.json" --fail-on fingerprint
+compares 0 '' "$a" "$dir/again.json" --fail-on fingerprint,machine,isa,threads,compiler,missing
+compares 0 'another default number of threads: 4, in the baseline 8' "$a" "$dir/threads.json"
+compares 1 'number of threads' "$a" "$dir/threads.json" --fail-on threads
+compares 0 'another compiler: clang 14.0.6' "$a" "$dir/clang.json"
 stdout_has '3 slower'
-expect 1 'another compiler' "$a" "$dir/clang.json" --fail-on compiler
-expect 0 'incomplete' "$a" "$dir/cut.json"
-expect 0 '3 rows failed' "$a" "$dir/wrong.json"
+compares 1 'another compiler' "$a" "$dir/clang.json" --fail-on compiler
+compares 0 'incomplete' "$a" "$dir/cut.json"
+compares 0 '3 rows failed' "$a" "$dir/wrong.json"
 stdout_has 'relu/avx2/327680/1: failed in the other file: wrong result'
-expect 1 '3 rows failed' "$a" "$dir/wrong.json" --fail-on missing
-expect 0 '' "$a" "$dir/part.json"
+compares 1 '3 rows failed' "$a" "$dir/wrong.json" --fail-on missing
+compares 0 '' "$a" "$dir/part.json"
 stdout_has '75 missing'
-expect 1 '' "$a" "$dir/part.json" --fail-on missing
-expect 0 '' "$dir/part.json" "$a" --fail-on missing
+compares 1 '' "$a" "$dir/part.json" --fail-on missing
+compares 0 '' "$dir/part.json" "$a" --fail-on missing
 stdout_has '75 new'
-expect 0 'too few rounds for a verdict among 105 rows; 8 rounds in each' "$dir/few.json" \
+compares 0 'too few rounds for a verdict among 105 rows; 8 rounds in each' "$dir/few.json" \
     "$dir/few.json"
 
 # Two ISAs of one machine: by shape where no names are equal.
-expect 0 'another ISA in use|matched by shape' "$dir/cap.json" "$dir/top.json"
+compares 0 'another ISA in use|matched by shape' "$dir/cap.json" "$dir/top.json"
 stdout_has '35 rows compared'
 stdout_has 'sgemm/avx2/320x768x256/1 -> avx512'
-expect 1 'another ISA in use' "$dir/cap.json" "$dir/top.json" --fail-on isa
-expect 3 'cap.json|top.json|no row in common by name' "$dir/cap.json" "$dir/top.json" --by name
-expect 0 'another ISA in use' "$dir/cap.json" "$a"
+compares 1 'another ISA in use' "$dir/cap.json" "$dir/top.json" --fail-on isa
+compares 3 'cap.json|top.json|no row in common by name' "$dir/cap.json" "$dir/top.json" --by name
+compares 0 'another ISA in use' "$dir/cap.json" "$a"
 stdout_has '35 rows compared'
 stdout_has '70 new'
-expect 0 'another ISA in use|matched by shape: 35 of 35' "$dir/cap.json" "$a" --by shape
+compares 0 'another ISA in use|matched by shape: 35 of 35' "$dir/cap.json" "$a" --by shape
 
 # ---- output ---------------------------------------------------------------------------------
-expect 1 '' "$a" "$dir/slow.json" --json "$dir/out.json"
+compares 1 '' "$a" "$dir/slow.json" --json "$dir/out.json"
 json_holds "$dir/out.json" 'c, = d["comparisons"]
 assert (c["slower"], c["faster"], c["compared"], len(c["rows"])) == (6, 1, 105, 105)
 assert sum(r["verdict"] == "regression" for r in c["rows"]) == 6'
-expect 0 'another machine' "$a" "$dir/intel.json" --json -
+compares 0 'another machine' "$a" "$dir/intel.json" --json -
 json_holds "$dir/out" 'c, = d["comparisons"]
 assert len(c["warnings"]) == 1 and "another machine" in c["warnings"][0]'
-expect 2 "$dir/no/x.json" "$a" "$dir/again.json" --json "$dir/no/x.json"
+compares 2 "$dir/no/x.json" "$a" "$dir/again.json" --json "$dir/no/x.json"
 if [ -w /dev/full ]; then
     "$t2bench" compare "$a" "$a" > /dev/full 2> "$dir/err"
     if [ $? = 2 ] && grep -q 'cannot write' "$dir/err"; then
@@ -185,32 +155,32 @@ if [ -w /dev/full ]; then
         fail "/dev/full: $(cat "$dir/err")"
     fi
 else
-    skip "no /dev/full here"
+    skip 1 "no /dev/full here"
 fi
 
 # ---- usage ----------------------------------------------------------------------------------
-expect 0 '' --help
+compares 0 '' --help
 stdout_has 'exit codes: 0'
-expect 2 'found 0 files'
-expect 2 'found 1 files' "$a"
-expect 2 '--nonsense' "$a" "$a" --nonsense
-expect 2 '--threshold' "$a" "$a" --threshold
+compares 2 'found 0 files'
+compares 2 'found 1 files' "$a"
+compares 2 '--nonsense' "$a" "$a" --nonsense
+compares 2 '--threshold' "$a" "$a" --threshold
 for bad in 5 x -1% '' 5%% nan inf 1e9%; do
-    expect 2 "--threshold '$bad'" "$a" "$a" --threshold "$bad"
+    compares 2 "--threshold '$bad'" "$a" "$a" --threshold "$bad"
 done
 for bad in 0 1 -1 x; do
-    expect 2 "--alpha '$bad'" "$a" "$a" --alpha "$bad"
+    compares 2 "--alpha '$bad'" "$a" "$a" --alpha "$bad"
 done
-expect 2 "'speed' is none of" "$a" "$a" --fail-on regression,speed
-expect 2 "'' is none of" "$a" "$a" --fail-on ''
-expect 2 "--filter '('" "$a" "$a" --filter '('
-expect 2 "--by 'isa'" "$a" "$a" --by isa
-expect 3 'no row in common|0 and 0 match the filter' "$a" "$a" --filter zzz
+compares 2 "'speed' is none of" "$a" "$a" --fail-on regression,speed
+compares 2 "'' is none of" "$a" "$a" --fail-on ''
+compares 2 "--filter '('" "$a" "$a" --filter '('
+compares 2 "--by 'isa'" "$a" "$a" --by isa
+compares 3 'no row in common|0 and 0 match the filter' "$a" "$a" --filter zzz
 
 # ---- files that are none --------------------------------------------------------------------
 bad_file() { # NAME WORDS: as either file, exit code 3
-    expect 3 "$1|$2" "$a" "$dir/$1"
-    expect 3 "$1|$2" "$dir/$1" "$a"
+    compares 3 "$1|$2" "$a" "$dir/$1"
+    compares 3 "$1|$2" "$dir/$1" "$a"
 }
 bad_file none.json 'No such file'
 mkdir "$dir/folder.json"
@@ -238,7 +208,7 @@ bad_file mean.json "has no aggregates 'median' and 'min'"
 sed 's/"run_name": "relu/"run_name": "\\u001b[31m/' "$a" > "$dir/escape.json"
 bad_file escape.json "'run_name' is a text; expected"
 if [ "$(id -u)" = 0 ]; then
-    skip "root reads unreadable files"
+    skip 1 "root reads unreadable files"
 else
     cp "$a" "$dir/secret.json" && chmod 0 "$dir/secret.json"
     bad_file secret.json 'Permission denied'
@@ -263,14 +233,14 @@ if python3 -c 'import jsonschema' 2> /dev/null; then
         fi
     done
 else
-    skip "schema: no Python module jsonschema (Debian: python3-jsonschema)"
+    skip 1 "schema: no Python module jsonschema (Debian: python3-jsonschema)"
 fi
 
 # ---- Google Benchmark's own tool ------------------------------------------------------------
 if [ ! -e "$gbench" ]; then
-    skip "no $gbench (Debian: libbenchmark-tools)"
+    skip 1 "no $gbench (Debian: libbenchmark-tools)"
 elif ! python3 -c 'import numpy, scipy.stats' 2> /dev/null; then
-    skip "$gbench needs the Python module scipy (Debian: python3-scipy)"
+    skip 1 "$gbench needs the Python module scipy (Debian: python3-scipy)"
 elif python3 "$gbench" --no-color benchmarks "$a" "$dir/slow.json" > "$dir/out" 2> "$dir/err"; then
     pass
     stdout_has 'softmax/avx2/2560x32/1_median'
@@ -280,5 +250,4 @@ else
     fail "$gbench: $(cat "$dir/err")"
 fi
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" = 0 ]
+finish

@@ -1,48 +1,16 @@
 #!/bin/sh
-# report.sh T2BENCH - drives `t2bench report`: messages, exit codes, the README's table, and the
+# report.sh - drives $B/t2bench report: messages, exit codes, the README's table, and the
 # page in headless Chromium (skipped, visibly, where there is none). Runs from the repository's
 # root; prints `N passed, N failed, N skipped` and exits 1 when a check fails.
 set -u
 export LC_ALL=C
 
-t2bench=$1
+t2bench=${B:?B: the folder with t2bench}/t2bench
 here=tests/bench
-dir=$(mktemp -d "${TMPDIR:-/tmp}/t2-report.XXXXXX")
-trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT
-passed=0 failed=0 skipped=0
+suite=report program=t2bench
+. tests/tools/checks.sh
+one_line='1 2 3'
 
-pass() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAILED report: $*"; }
-
-# expect CODE WORDS COMMAND...: exit code CODE; stderr holds every |-separated part of WORDS, and
-# where CODE is not 0, is one line that begins with "t2bench: ". Output is in $dir/out, $dir/err.
-expect() {
-    code=$1 words=$2
-    shift 2
-    "$@" > "$dir/out" 2> "$dir/err" < /dev/null
-    got=$?
-    if [ "$got" != "$code" ]; then
-        fail "'$*': exit code $got, expected $code: $(cat "$dir/err")"
-        return
-    fi
-    if [ "$code" != 0 ]; then
-        lines=$(grep -c . "$dir/err")
-        if [ "$lines" != 1 ] || ! grep -q '^t2bench: ' "$dir/err"; then
-            fail "'$*': expected one line 't2bench: ...' on stderr, got: $(cat "$dir/err")"
-            return
-        fi
-    fi
-    old=$IFS IFS='|'
-    for word in $words; do
-        if ! grep -qF -- "$word" "$dir/err"; then
-            IFS=$old
-            fail "'$*': stderr lacks '$word': $(cat "$dir/err")"
-            return
-        fi
-    done
-    IFS=$old
-    pass
-}
 # holds FILE WORD...
 holds() {
     file=$1
@@ -55,7 +23,6 @@ quiet() {
     if [ -s "$dir/err" ]; then fail "unexpected on stderr: $(cat "$dir/err")"; else pass; fi
 }
 same() { if cmp -s "$1" "$2"; then pass; else fail "$1 and $2 differ"; fi; }
-absent() { if [ -e "$1" ]; then fail "$1 was left behind"; else pass; fi; }
 # good COMMAND...: exits 0, else its output is the failure.
 good() {
     if said=$("$@" 2>&1); then pass; else fail "'$*': $said"; fi
@@ -274,5 +241,4 @@ else
     skipped=$((skipped + 32))
 fi
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" = 0 ]
+finish

@@ -8,41 +8,14 @@ export LC_ALL=C
 unset T2K_ISA T2K_NUM_THREADS OMP_NUM_THREADS T2BENCH_FAULT T2BENCH_SLOW
 
 bench=$B/t2bench
-dir=$(mktemp -d "${TMPDIR:-/tmp}/t2-bench.XXXXXX")
-trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT
-passed=0 failed=0 skipped=0
+suite=bench program=t2bench
+. tests/tools/checks.sh
 
-pass() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAILED bench: $*"; }
-skip() { skipped=$((skipped + $1)); echo "SKIPPED bench: $2"; }
-
-# expect CODE WORDS COMMAND...: exit code CODE; stderr holds every |-separated part of WORDS.
-expect() {
-    code=$1 words=$2
-    shift 2
-    "$@" > "$dir/out" 2> "$dir/err" < /dev/null
-    got=$?
-    if [ "$got" != "$code" ]; then
-        fail "'$*': exit code $got, expected $code: $(head -c 1000 "$dir/err")"
-        return
-    fi
-    old=$IFS IFS='|'
-    for word in $words; do
-        if ! grep -qF -- "$word" "$dir/err"; then
-            IFS=$old
-            fail "'$*': stderr lacks '$word': $(head -c 1000 "$dir/err")"
-            return
-        fi
-    done
-    IFS=$old
-    pass
-}
 check() { # TEXT COMMAND...
     text=$1
     shift
     if "$@" > "$dir/check" 2>&1; then pass; else fail "$text: $(head -c 1000 "$dir/check")"; fi
 }
-out_has() { check "stdout lacks '$1'" grep -qF -- "$1" "$dir/out"; }
 # A JSON document's value by a Python expression over `d`.
 json() { python3 -c "import json, sys; d = json.load(open(sys.argv[1])); print($2)" "$1"; }
 # Small shapes of every operation; one that is sampled and one with several chunks of k.
@@ -70,7 +43,7 @@ for op in $ops; do
 done
 expect 0 '' run --peers none --json "$dir/all.json"
 for op in $ops; do
-    out_has "$op "
+    stdout_has "$op "
 done
 check "one fingerprint per problem" python3 - "$dir/all.json" <<'TEXT'
 import json, sys
@@ -171,7 +144,7 @@ fi
 
 # ---- Google Benchmark's flags, other forms ------------------------------------------------------
 expect 0 '' run --peers none --isa "$best" --filter '^exp/' --benchmark_format=csv
-out_has 'name,iterations,real_time'
+stdout_has 'name,iterations,real_time'
 expect 0 '' run --peers none --isa "$best" --filter '^exp/' --csv - --md "$dir/t.md"
 check "markdown" grep -q '|.*exp' "$dir/t.md"
 expect 0 '' "$bench" run --quick --dry-run
@@ -233,5 +206,4 @@ kill -KILL $pid
 wait $pid 2> /dev/null
 gone
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" = 0 ]
+finish

@@ -8,50 +8,12 @@ export LC_ALL=C
 t2=$1
 split=$2
 chars=runtime/models/t2-chars
-dir=$(mktemp -d "${TMPDIR:-/tmp}/t2-cli.XXXXXX")
-trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT
-passed=0 failed=0 skipped=0
+suite=cli program=t2
+. tests/tools/checks.sh
+one_line='1 2 3 4' # 5: the rows that failed are told one by one
 
-pass() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAILED cli: $*"; }
-
-# expect CODE WORDS COMMAND...: exit code CODE; stderr holds every |-separated part of WORDS, and
-# where CODE is not 0, is one line that begins with "t2: ". Standard output is in $dir/out.
-expect() {
-    code=$1 words=$2
-    shift 2
-    "$@" > "$dir/out" 2> "$dir/err" < "${input:-/dev/null}"
-    got=$?
-    if [ "$got" != "$code" ]; then
-        fail "'$*': exit code $got, expected $code: $(cat "$dir/err")"
-        return
-    fi
-    if [ "$code" != 0 ] && [ "$code" != 5 ]; then
-        lines=$(grep -c . "$dir/err")
-        if [ "$lines" != 1 ] || ! grep -q '^t2: ' "$dir/err"; then
-            fail "'$*': expected one line 't2: ...' on stderr, got $lines: $(cat "$dir/err")"
-            return
-        fi
-    fi
-    old=$IFS IFS='|'
-    for word in $words; do
-        if ! grep -qF -- "$word" "$dir/err"; then
-            IFS=$old
-            fail "'$*': stderr lacks '$word': $(cat "$dir/err")"
-            return
-        fi
-    done
-    IFS=$old
-    pass
-}
 stdout_is() {
     if [ "$(cat "$dir/out")" = "$1" ]; then pass; else fail "stdout '$(cat "$dir/out")', expected '$1'"; fi
-}
-stdout_has() {
-    if grep -qF -- "$1" "$dir/out"; then pass; else fail "stdout lacks '$1': $(cat "$dir/out")"; fi
-}
-absent() {
-    if [ -e "$1" ]; then fail "$1 was left behind"; else pass; fi
 }
 fingerprint() { sed -n 's/^fingerprint //p' "$dir/err"; }
 same() { if [ "$1" = "$2" ] && [ -n "$1" ]; then pass; else fail "$3: '$1' and '$2'"; fi; }
@@ -276,5 +238,4 @@ while IFS="$tab" read -r id expectation _; do
     fi
 done < "$dir/cases"
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" = 0 ]
+finish

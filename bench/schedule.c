@@ -6,7 +6,7 @@
  * again and the operands move to other pages. The budget that is left is shared out before each
  * batch: a few rounds for every group, and what remains in equal numbers of rounds; what a group
  * leaves over because its intervals are narrow already goes to the later ones. Where the budget is
- * too small for all, the most expensive groups come last and are left out. */
+ * too small for all, the most expensive groups of the large sets come last and are left out. */
 #include "run.h"
 
 #include <math.h>
@@ -161,20 +161,37 @@ static void shuffle(struct bench_run *run, struct bench_group **x, int n)
 
 static const struct bench_run *compared; /* qsort() passes nothing on */
 
-static int by_cost(const void *a, const void *b)
+/* The notebook's shapes and a user's own come before the other built-in sets. */
+static int comes_first(const struct bench_group *g)
 {
-    double x = least_cost(compared, *(struct bench_group *const *)a);
-    double y = least_cost(compared, *(struct bench_group *const *)b);
+    const char *set = g->subject->p->set;
+    int i = 0;
+    while (bench_set_name(i) != NULL && strcmp(bench_set_name(i), set) != 0) {
+        i++;
+    }
+    return bench_set_name(i) == NULL || strcmp(set, "seed") == 0;
+}
+
+/* Among equals, what costs least. */
+static int by_worth(const void *a, const void *b)
+{
+    const struct bench_group *g = *(struct bench_group *const *)a;
+    const struct bench_group *h = *(struct bench_group *const *)b;
+    int order = comes_first(h) - comes_first(g);
+    if (order != 0) {
+        return order;
+    }
+    double x = least_cost(compared, g), y = least_cost(compared, h);
     return (x > y) - (x < y);
 }
 
-/* Sorts by cost and gives how many fit into the budget together. */
+/* Sorts by worth and gives how many fit into the budget together. */
 static int affordable(struct bench_run *run, struct bench_group **x, int n)
 {
     double sum = 0.0, left = run->deadline - bench_now();
     int count = 0;
     compared = run;
-    qsort(x, (size_t)n, sizeof(struct bench_group *), by_cost);
+    qsort(x, (size_t)n, sizeof(struct bench_group *), by_worth);
     while (count < n && (sum += least_cost(run, x[count])) <= left) {
         count++;
     }

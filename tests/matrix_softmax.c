@@ -144,10 +144,19 @@ void matrix_softmax(struct matrix *m)
     case_of(m, 1, 5, 0, 2);
     case_of(m, 50, 10, 0, 4);
     case_of(m, 2, 2053, 0, 0); /* a long row in chunks */
+    /* More rows than a block holds; rows enough for each pass of a step beside the others. */
+    case_of(m, 150, 31, 1, 0);
+    case_of(m, 140, 100, 1, 0);
+    case_of(m, 23, 300, 1, 0);
+    case_of(m, 7, 2113, 1, 0);
     if (m->tier == TIER_FULL) {
         for (size_t i = LENGTHS_SMALL; i < LENGTHS; i++) {
             case_of(m, ROWS, row_lengths[i], 1, 4);
         }
         case_of(m, 2000, 33, 1, 4);
+        case_of(m, 4, 9001, 1, 0);
+        /* What counts as lying in memory. */
+        case_of(m, 4800, 701, 1, 0);
+        case_of(m, 1500, 2101, 1, 0);
     }
 }

@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-#define ELEMENT_NS 0.15
+#define ELEMENT_NS 0.08
 #define ROW_NS 15.0
 #define SERIAL_ROWS 64 /* row sums kept on the stack at a time */
 

@@ -2,7 +2,7 @@
 #include "ops/args.h"
 #include "ops/team.h"
 
-#define ELEMENT_NS 0.5
+#define ELEMENT_NS 0.3
 #define ROW_NS 20.0
 
 struct job {

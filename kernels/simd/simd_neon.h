@@ -26,6 +26,7 @@ typedef struct vd {
 
 static inline vf v_zero(void) { return vdupq_n_f32(0.0f); }
 static inline vf v_set1(float x) { return vdupq_n_f32(x); }
+static inline vf v_const(float x) { return v_set1(x); }
 static inline vf v_load(const float *p) { return vld1q_f32(p); }
 static inline void v_store(float *p, vf a) { vst1q_f32(p, a); }
 /* ACLE has no non-temporal store; cores notice long runs of stores by themselves. */
@@ -70,12 +71,14 @@ static inline vf v_sub(vf a, vf b) { return vsubq_f32(a, b); }
 static inline vf v_mul(vf a, vf b) { return vmulq_f32(a, b); }
 static inline vf v_div(vf a, vf b) { return vdivq_f32(a, b); }
 static inline vf v_sqrt(vf a) { return vsqrtq_f32(a); }
+static inline vf v_abs(vf a) { return vabsq_f32(a); }
 static inline vf v_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 static inline vf v_fnma(vf a, vf b, vf c) { return vfmsq_f32(c, a, b); }
 
 static inline vm v_lt(vf a, vf b) { return vcltq_f32(a, b); }
 static inline vm v_eq(vf a, vf b) { return vceqq_f32(a, b); }
 static inline vm v_nan(vf a) { return vmvnq_u32(vceqq_f32(a, a)); }
+static inline vm v_not_le(vf a, vf b) { return vmvnq_u32(vcleq_f32(a, b)); }
 static inline vm vm_or(vm a, vm b) { return vorrq_u32(a, b); }
 static inline vm vm_and(vm a, vm b) { return vandq_u32(a, b); }
 static inline vm vm_first(size_t n)
@@ -100,14 +103,83 @@ static inline float v_max_lanes(vf a)
     s = vbsl_f32(vcgt_f32(s, t), s, t);
     return vget_lane_f32(s, 0) > vget_lane_f32(s, 1) ? vget_lane_f32(s, 0) : vget_lane_f32(s, 1);
 }
+/* Halves of two rows side by side, then single lanes of four. */
+#define V_ROWS(name, op)                                                                         \
+    static inline vf name(const vf a[VF_W])                                                      \
+    {                                                                                            \
+        vf half[2];                                                                              \
+        T2K_UNROLL                                                                               \
+        for (int i = 0; i < 2; i++) {                                                            \
+            half[i] = op(vcombine_f32(vget_low_f32(a[2 * i]), vget_low_f32(a[2 * i + 1])),       \
+                         vcombine_f32(vget_high_f32(a[2 * i]), vget_high_f32(a[2 * i + 1])));    \
+        }                                                                                        \
+        return op(vuzp1q_f32(half[0], half[1]), vuzp2q_f32(half[0], half[1]));                   \
+    }
+V_ROWS(v_sum_rows, v_add)
+V_ROWS(v_max_rows, v_max)
+
+static inline void v_sum8(const vf a[8], float *sums)
+{
+    vf h[4];
+    T2K_UNROLL
+    for (int k = 0; k < 4; k++) {
+        h[k] = vcombine_f32(vadd_f32(vget_low_f32(a[2 * k]), vget_high_f32(a[2 * k])),
+                            vadd_f32(vget_low_f32(a[2 * k + 1]), vget_high_f32(a[2 * k + 1])));
+    }
+    vst1q_f32(sums, vpaddq_f32(h[0], h[1]));
+    vst1q_f32(sums + 4, vpaddq_f32(h[2], h[3]));
+}
+
+static inline void v_load_rows4(const float *p, size_t ld, vf r[4])
+{
+    T2K_UNROLL
+    for (size_t k = 0; k < 4; k++) {
+        r[k] = vld1q_f32(p + k * ld);
+    }
+}
+static inline void v_store_rows4(float *p, size_t ld, const vf r[4])
+{
+    T2K_UNROLL
+    for (size_t k = 0; k < 4; k++) {
+        vst1q_f32(p + k * ld, r[k]);
+    }
+}
+static inline void v_transpose4(vf r[4])
+{
+    const vf a = vzip1q_f32(r[0], r[2]), b = vzip2q_f32(r[0], r[2]);
+    const vf c = vzip1q_f32(r[1], r[3]), d = vzip2q_f32(r[1], r[3]);
+    r[0] = vzip1q_f32(a, c);
+    r[1] = vzip2q_f32(a, c);
+    r[2] = vzip1q_f32(b, d);
+    r[3] = vzip2q_f32(b, d);
+}
+static inline vf v_set_columns4(const float *p) { return vld1q_f32(p); }
 
 static inline vi vi_set1(int32_t x) { return vdupq_n_s32(x); }
 static inline vi vi_of_bits(vf a) { return vreinterpretq_s32_f32(a); }
 static inline vf v_of_bits(vi a) { return vreinterpretq_f32_s32(a); }
 static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }
+static inline vi vi_and(vi a, vi b) { return vandq_s32(a, b); }
+static inline vi vi_max_u(vi a, vi b)
+{
+    return vreinterpretq_s32_u32(vmaxq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b)));
+}
 #define vi_shl(a, bits) vshlq_n_s32(a, bits)
 #define vi_sra(a, bits) vshrq_n_s32(a, bits)
+
+typedef uint8x16x2_t vt;
+static inline vt vt_load(const float *p) { return vld1q_u8_x2((const uint8_t *)p); }
+/* The four bytes of float number i. */
+static inline vi vt_index(vi i)
+{
+    vi first = vmulq_n_s32(vandq_s32(i, vdupq_n_s32(7)), 0x04040404);
+    return vaddq_s32(first, vdupq_n_s32(0x03020100));
+}
+static inline vf v_pick(vt t, vi index)
+{
+    return vreinterpretq_f32_u8(vqtbl2q_u8(t, vreinterpretq_u8_s32(index)));
+}
 
 static inline vd vd_zero(void)
 {
@@ -118,10 +190,15 @@ static inline vd vd_add_f(vd a, vf x)
     return (vd){vaddq_f64(a.lo, vcvt_f64_f32(vget_low_f32(x))),
                 vaddq_f64(a.hi, vcvt_high_f64_f32(x))};
 }
-static inline void vd_store(double *p, vd a)
+static inline vd vd_add_load(vd a, const float *p) { return vd_add_f(a, vld1q_f32(p)); }
+static inline vd vd_add(vd a, vd b)
 {
-    vst1q_f64(p, a.lo);
-    vst1q_f64(p + 2, a.hi);
+    return (vd){vaddq_f64(a.lo, b.lo), vaddq_f64(a.hi, b.hi)};
+}
+static inline double vd_sum_lanes(vd a)
+{
+    float64x2_t s = vaddq_f64(a.lo, a.hi);
+    return vgetq_lane_f64(s, 0) + vgetq_lane_f64(s, 1);
 }
 
 /* clang-format on */

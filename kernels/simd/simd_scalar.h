@@ -22,6 +22,7 @@ typedef double vd;
 
 static inline vf v_zero(void) { return 0.0f; }
 static inline vf v_set1(float x) { return x; }
+static inline vf v_const(float x) { return v_set1(x); }
 static inline vf v_load(const float *p) { return *p; }
 static inline void v_store(float *p, vf a) { *p = a; }
 static inline void v_stream(float *p, vf a) { *p = a; }
@@ -39,6 +40,7 @@ static inline vf v_sub(vf a, vf b) { return a - b; }
 static inline vf v_mul(vf a, vf b) { return a * b; }
 static inline vf v_div(vf a, vf b) { return a / b; }
 static inline vf v_sqrt(vf a) { return sqrtf(a); }
+static inline vf v_abs(vf a) { return fabsf(a); }
 static inline vf v_fma(vf a, vf b, vf c) { return fmaf(a, b, c); }
 static inline vf v_fnma(vf a, vf b, vf c) { return fmaf(-a, b, c); }
 static inline vf v_min(vf a, vf b) { return a < b ? a : b; }
@@ -47,6 +49,7 @@ static inline vf v_max(vf a, vf b) { return a > b ? a : b; }
 static inline vm v_lt(vf a, vf b) { return a < b ? UINT32_MAX : 0; }
 static inline vm v_eq(vf a, vf b) { return a == b ? UINT32_MAX : 0; }
 static inline vm v_nan(vf a) { return a != a ? UINT32_MAX : 0; }
+static inline vm v_not_le(vf a, vf b) { return !(a <= b) ? UINT32_MAX : 0; }
 static inline vm vm_or(vm a, vm b) { return a | b; }
 static inline vm vm_and(vm a, vm b) { return a & b; }
 static inline vm vm_first(size_t n) { return n > 0 ? UINT32_MAX : 0; }
@@ -55,6 +58,10 @@ static inline vf v_select(vm m, vf a, vf b) { return m ? a : b; }
 
 static inline float v_sum_lanes(vf a) { return a; }
 static inline float v_max_lanes(vf a) { return a; }
+static inline vf v_sum_rows(const vf a[VF_W]) { return a[0]; }
+static inline vf v_max_rows(const vf a[VF_W]) { return a[0]; }
+
+static inline void v_sum8(const vf a[8], float *sums) { memcpy(sums, a, 8 * sizeof *a); }
 
 static inline vi vi_set1(int32_t x) { return x; }
 static inline vi vi_of_bits(vf a)
@@ -71,12 +78,21 @@ static inline vf v_of_bits(vi a)
 }
 static inline vi vi_add(vi a, vi b) { return (vi)((uint32_t)a + (uint32_t)b); }
 static inline vi vi_sub(vi a, vi b) { return (vi)((uint32_t)a - (uint32_t)b); }
+static inline vi vi_and(vi a, vi b) { return a & b; }
+static inline vi vi_max_u(vi a, vi b) { return (uint32_t)a > (uint32_t)b ? a : b; }
 #define vi_shl(a, bits) ((vi)((uint32_t)(a) << (bits)))
 #define vi_sra(a, bits) ((vi)((a) >> (bits)))
 
+typedef const float *vt;
+static inline vt vt_load(const float *p) { return p; }
+static inline vi vt_index(vi i) { return i & 7; }
+static inline vf v_pick(vt t, vi index) { return t[index]; }
+
 static inline vd vd_zero(void) { return 0.0; }
 static inline vd vd_add_f(vd a, vf x) { return a + (double)x; }
-static inline void vd_store(double *p, vd a) { *p = a; }
+static inline vd vd_add_load(vd a, const float *p) { return a + (double)*p; }
+static inline vd vd_add(vd a, vd b) { return a + b; }
+static inline double vd_sum_lanes(vd a) { return a; }
 
 /* clang-format on */
 #endif

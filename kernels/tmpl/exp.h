@@ -40,4 +40,110 @@ static inline vf v_exp(vf x)
     return v_mul(p, v_of_bits(vi_add(one, k2)));
 }
 
+#define EXP_INLINE static inline __attribute__((always_inline))
+#define EXP_GROUP 4 /* vectors in lockstep: AVX2's sixteen registers hold no more */
+
+/* d[i] = exp(-d[i]) for `count` vectors (a constant) of |d| <= 86. There 2^n * P is a normal
+ * number, so that n is added to the exponent of P; and the argument's sign is that of the odd
+ * coefficients. Each of the steps above gives the same bits, with two clamps, a multiplication and
+ * four integer operations fewer. */
+EXP_INLINE void exp_near(vf d[], const size_t count)
+{
+    static const float odd_even[7] = {0x1.6a5150p-10f,
+                                      -0x1.12397ep-7f,
+                                      0x1.5558acp-5f,
+                                      -0x1.555492p-3f,
+                                      0x1.fffffcp-2f,
+                                      -1.0f,
+                                      1.0f};
+    vf t[EXP_GROUP], p[EXP_GROUP];
+    vf c = v_const(12582912.0f), factor = v_const(0x1.715476p+0f);
+    T2K_UNROLL
+    for (size_t i = 0; i < count; i++) {
+        t[i] = v_fnma(d[i], factor, c);
+        p[i] = v_sub(t[i], c);
+    }
+    c = v_const(0x1.62e430p-1f);
+    T2K_UNROLL
+    for (size_t i = 0; i < count; i++) {
+        d[i] = v_fma(p[i], c, d[i]);
+    }
+    c = v_const(-0x1.05c610p-29f);
+    T2K_UNROLL
+    for (size_t i = 0; i < count; i++) {
+        d[i] = v_fma(p[i], c, d[i]);
+    }
+    c = v_const(odd_even[0]);
+    factor = v_const(odd_even[1]);
+    T2K_UNROLL
+    for (size_t i = 0; i < count; i++) {
+        p[i] = v_fma(c, d[i], factor);
+    }
+    T2K_UNROLL
+    for (size_t term = 2; term < 7; term++) {
+        c = v_const(odd_even[term]);
+        T2K_UNROLL
+        for (size_t i = 0; i < count; i++) {
+            p[i] = v_fma(p[i], d[i], c);
+        }
+    }
+    T2K_UNROLL
+    for (size_t i = 0; i < count; i++) {
+        d[i] = v_of_bits(vi_add(vi_of_bits(p[i]), vi_shl(vi_of_bits(t[i]), 23)));
+    }
+}
+
+/* Whether a lane of any d[i] is above 86 or a NaN; the bits of each have been made positive or are
+ * those of a number that is not below 0. Unsigned integers put NaNs of either sign on top. */
+EXP_INLINE int exp_far(const vi d[], const size_t count)
+{
+    vi largest = d[0];
+    T2K_UNROLL
+    for (size_t i = 1; i < count; i++) {
+        largest = vi_max_u(largest, d[i]);
+    }
+    return vm_any(v_not_le(v_of_bits(largest), v_set1(86.0f)));
+}
+
+/* d[i] = exp(-d[i]) for `count` <= EXP_GROUP vectors (a constant) of d >= +0 or NaN: v_exp's bits.
+ */
+EXP_INLINE void v_exp_minus(vf d[], const size_t count)
+{
+    vi bits[EXP_GROUP];
+    T2K_UNROLL
+    for (size_t i = 0; i < count; i++) {
+        bits[i] = vi_of_bits(d[i]);
+    }
+    if (__builtin_expect(exp_far(bits, count), 0)) {
+        T2K_UNROLL
+        for (size_t i = 0; i < count; i++) {
+            d[i] = v_exp(v_sub(v_zero(), d[i]));
+        }
+        return;
+    }
+    exp_near(d, count);
+}
+
+/* x[i] = v_exp(x[i]) for `count` <= EXP_GROUP vectors (a constant). */
+EXP_INLINE void v_exp_group(vf x[], const size_t count)
+{
+    vi bits[EXP_GROUP];
+    T2K_UNROLL
+    for (size_t i = 0; i < count; i++) {
+        bits[i] = vi_and(vi_of_bits(x[i]), vi_set1(0x7fffffff));
+    }
+    if (__builtin_expect(exp_far(bits, count), 0)) {
+        T2K_UNROLL
+        for (size_t i = 0; i < count; i++) {
+            x[i] = v_exp(x[i]);
+        }
+        return;
+    }
+    T2K_UNROLL
+    for (size_t i = 0; i < count; i++) {
+        x[i] = v_sub(v_zero(), x[i]);
+    }
+    exp_near(x, count);
+}
+
 #endif

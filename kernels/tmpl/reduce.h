@@ -24,8 +24,9 @@
 #define UNROLL_LANES _Pragma("GCC unroll 16")
 #define ROW_INLINE static inline __attribute__((always_inline))
 
-/* The tree over the first `count` lane vectors, the others being +0 (count is a constant). */
-ROW_INLINE float lanes_tree(vf lanes[], size_t count)
+/* The tree over the first `count` lane vectors, the others being +0 (count is a constant), down to
+ * VF_W lanes. */
+ROW_INLINE vf lanes_fold(vf lanes[], size_t count)
 {
     UNROLL_LANES
     for (size_t width = LANE_VECTORS / 2; width > 0; width /= 2) {
@@ -36,7 +37,13 @@ ROW_INLINE float lanes_tree(vf lanes[], size_t count)
             }
         }
     }
-    return v_sum_lanes(lanes[0]);
+    return lanes[0];
+}
+
+/* And down to one. */
+ROW_INLINE float lanes_tree(vf lanes[], size_t count)
+{
+    return v_sum_lanes(lanes_fold(lanes, count));
 }
 
 /* lanes += x[0 .. n), x being where lane 0 stands. */

@@ -99,7 +99,8 @@ TOOL_SRC := $(wildcard tests/tools/*.c)
 TOOLS := $(patsubst %.c,$(B)/%,$(TOOL_SRC))
 # What the tests share: an archive, so that each program takes only what it calls.
 TEST_LIB := $(B)/tests/libtest.a
-TEST_LIB_SRC := $(filter-out $(MATRIX_SRC) tests/test_%.c,$(wildcard tests/*.c))
+EXHAUSTIVE := $(B)/tests/exhaustive
+TEST_LIB_SRC := $(filter-out $(MATRIX_SRC) tests/test_%.c tests/exhaustive.c,$(wildcard tests/*.c))
 
 # The benchmark without its main(): an archive, so that tests of its parts take what they call.
 BENCH_LIB := $(B)/bench/libbench.a
@@ -111,8 +112,8 @@ BENCH_UNITS := $(filter $(B)/tests/test_bench%,$(UNITS))
 # ---- main targets ----------------------------------------------------------------------------
 
 .DEFAULT_GOAL := all
-.PHONY: all lib run test test-isa test-emulated test-asan test-ubsan test-tsan test-units \
-        test-programs bench bench-full bench-readme peers audit install uninstall format format-check deps deps-run deps-test deps-bench \
+.PHONY: all lib run test test-isa test-emulated test-exhaustive test-asan test-ubsan test-tsan test-units \
+        test-programs bench bench-full bench-targets bench-readme bench-performance peers audit install uninstall format format-check deps deps-run deps-test deps-bench \
         clean help FORCE
 .DELETE_ON_ERROR:
 
@@ -125,10 +126,13 @@ help:
 	@echo 'make test           all tests on all instruction sets; last line: N passed, N failed, ...'
 	@echo 'make bench          time the kernels, under a minute (BENCH_ARGS=... goes to the benchmark)'
 	@echo 'make bench-full     everything, half an hour: a JSON file and a page below build/bench'
+	@echo 'make bench-targets  what targets are set for, 25 minutes: a JSON file and a table'
 	@echo 'make bench-readme   the table in README.md again, from bench/results'
+	@echo 'make bench-performance  table and picture of docs/performance.md, from bench/results/targets'
 	@echo 'make peers          install the libraries that the benchmark compares with (some GB)'
 	@echo 'make all | lib      the program and the libraries, below $(B) | libraries only'
 	@echo 'make test-isa       the suites that compute, once per instruction set of this CPU'
+	@echo 'make test-exhaustive  all 2^32 arguments of exp, gelu, silu, relu: minutes'
 	@echo 'make test-emulated  the AVX-512 tests in an emulator'
 	@echo 'make test-asan | test-ubsan | test-tsan    under a sanitizer'
 	@echo 'make audit          symbols, instructions, flags and layering of what was built'
@@ -145,7 +149,7 @@ endif
 ifneq ($(filter test test-isa test-emulated test-asan test-ubsan test-tsan,$(MAKECMDGOALS)),)
 FIRST += deps-test
 endif
-ifneq ($(filter bench bench-full bench-readme,$(MAKECMDGOALS)),)
+ifneq ($(filter bench bench-full bench-targets bench-readme bench-performance,$(MAKECMDGOALS)),)
 FIRST += deps-bench
 endif
 ifneq ($(ARCH),$(HOST_ARCH))
@@ -176,6 +180,10 @@ test-emulated: test-programs
 test-asan test-ubsan test-tsan: | deps-test
 	$(RUN_TESTS) $(@:test-%=%)
 
+# Every float through the one-argument kernels: minutes.
+test-exhaustive: $(EXHAUSTIVE)
+	@$(EXHAUSTIVE)
+
 audit: all
 	@B='$(B)' CC='$(CC)' sh tests/tools/audit.sh
 
@@ -188,6 +196,14 @@ bench-full: $(BENCH_PROGRAM)
 	@mkdir -p $(BENCH_DIR)
 	@$(B)/t2bench run --full --json $(BENCH_DIR) $(BENCH_ARGS)
 	@$(B)/t2bench report $(BENCH_DIR)/*.json -o $(BENCH_DIR)/report.html
+bench-targets: $(BENCH_PROGRAM)
+	@mkdir -p $(BENCH_DIR)/targets
+	@$(B)/t2bench run --targets --json $(BENCH_DIR)/targets $(BENCH_ARGS)
+	@$(B)/t2bench report --targets $(BENCH_DIR)/targets/*.json > $(BENCH_DIR)/targets.md
+	@echo '$(BENCH_DIR)/targets.md has the table'
+bench-performance: $(BENCH_PROGRAM)
+	@$(B)/t2bench report --targets-into docs/performance.md bench/results/targets/*.json
+	@$(B)/t2bench report --roofline docs/roofline.svg $(firstword $(sort $(wildcard bench/results/targets/*.json)))
 bench-readme: $(BENCH_PROGRAM)
 	@$(B)/t2bench report --readme-into README.md bench/results/*.json
 peers:
@@ -203,6 +219,8 @@ $(B)/runtime/%.o: INC = -Ikernels -Iruntime
 $(B)/tests/%.o: INC = -Ikernels -Iruntime -Itests
 $(B)/tests/test_bench%.o: INC = -Ikernels -Iruntime -Itests -iquote bench
 $(B)/tests/test_threads.o $(B)/tests/test_strict.o: DIRFLAGS = $(OPENMP)
+# Vectors as in kernels/amx, tiles in software.
+$(B)/tests/amx_groups_vector.o: DIRFLAGS = $(if $(filter x86_64,$(ARCH)),$(FLAGS_avx512) -mavx512bf16)
 $(B)/bench/%.o: INC = -Ikernels -Iruntime -Itests -iquote bench
 $(B)/bench/%.o: DIRFLAGS = $(OPENMP)
 $(B)/bench/machine.o: DIRFLAGS = $(OPENMP) -DT2BENCH_FLAGS='"$(strip $(CFLAGS) $(SANFLAGS))"' \
@@ -270,6 +288,10 @@ build/t2 build/t2bench: build/%: $(B)/% FORCE
 	@ln -sf '$(abspath $(B))/$*' $@
 
 $(B)/t2k-matrix: $(call objs,$(MATRIX_SRC)) $(TEST_LIB) $(LIBT2K)
+	$(call say,LD,$@)
+	$(Q)$(LINK) $^ $(KLIBS) -o $@
+
+$(EXHAUSTIVE): $(EXHAUSTIVE).o $(TEST_LIB) $(LIBT2K)
 	$(call say,LD,$@)
 	$(Q)$(LINK) $^ $(KLIBS) -o $@
 

@@ -118,21 +118,34 @@ T2K_API void t2k_team_barrier(t2k_team *team);
 
 typedef enum t2k_transpose { T2K_NO_TRANS = 111, T2K_TRANS = 112 } t2k_transpose; /* as CBLAS */
 
-typedef enum t2k_activation { T2K_ACT_NONE = 0, T2K_ACT_RELU = 1 } t2k_activation;
+typedef enum t2k_activation {
+    T2K_ACT_NONE = 0,
+    T2K_ACT_RELU = 1,
+    T2K_ACT_GELU = 2,      /* as t2k_gelu */
+    T2K_ACT_GELU_TANH = 3, /* as t2k_gelu_tanh */
+    T2K_ACT_SILU = 4       /* as t2k_silu */
+} t2k_activation;
 
 /* What happens to each element v of the product on its way out, in this order, each step
- * rounded once and skipped where its field is NULL or 0:
+ * rounded once (activations: as their functions do) and skipped where its field is NULL or 0:
  *   v + bias[j];  v * scale[j];  activation (relu: v < 0 ? +0 : v);  v + residual[i*ldr + j].
- * `size` is sizeof(t2k_epilogue), so that later fields can be added. residual may be C itself, with
- * ldr = ldc, where k <= 256 (any beta); for larger k, C holds the running sums: T2K_ERR_ARG. */
+ * With scale_rows the scale differs from row to row, as where each sample has its own experts:
+ *   v * scale[scale_rows[i]*lds + j];  an id outside 0 .. scale_count - 1 is T2K_ERR_ARG, and then
+ * nothing is written. All products of a batch have the same ids.
+ * `size` is sizeof(t2k_epilogue), so that later fields can be added; the struct that ended before
+ * scale_rows is accepted too. residual may be C itself, with ldr = ldc, where k <= 256 (any beta);
+ * for larger k, C holds the running sums: T2K_ERR_ARG. */
 typedef struct t2k_epilogue {
     size_t size;
     const float *bias;  /* (n) or NULL */
-    const float *scale; /* (n) or NULL */
+    const float *scale; /* (n) or NULL; with scale_rows: (scale_count, n) */
     t2k_activation activation;
-    const float *residual;   /* (m, n) or NULL */
-    int64_t ldr;             /* row stride of residual, >= max(1, n) */
-    int64_t stride_residual; /* between the residuals of a batch; 0: the same one */
+    const float *residual;     /* (m, n) or NULL */
+    int64_t ldr;               /* row stride of residual, >= max(1, n) */
+    int64_t stride_residual;   /* between the residuals of a batch; 0: the same one */
+    const int64_t *scale_rows; /* (m) rows of the scale matrix, or NULL: one scale for all */
+    int64_t lds;               /* row stride of that matrix, >= max(1, n) */
+    int64_t scale_count;       /* its rows */
 } t2k_epilogue;
 
 /* C = alpha * op(A) * op(B) + beta * C, then the epilogue (NULL: none).
@@ -161,11 +174,46 @@ T2K_API t2k_status t2k_sgemm_batched(t2k_transpose trans_a, t2k_transpose trans_
                                      int64_t stride_b, float beta, float *C, int64_t ldc,
                                      int64_t stride_c, int64_t batch, const t2k_epilogue *epilogue);
 
+/* Classes of numerics. All functions but those below are of class strict.
+ *   strict  the same bits everywhere, as said above
+ *   fast    the accuracy of f32 in whatever order is fastest here: the matrix unit, with operands
+ *           split into three bf16 parts, or vectors; another ISA gives other bits. Error:
+ *           |got - ref| <= (min(k, 256) + k/256 + 8) * 2^-24 * sum |alpha a b| (+ 2^-23 |beta c|);
+ *           products and sums below 2^-126 add up to 2^-149 each
+ *   bf16    op(A) and op(B) rounded to bf16 (to nearest even), sums in f32, error against the
+ *           product of the rounded operands as strict. Without a matrix unit the bits of class
+ *           strict for rounded operands; with one, operands, products and sums below 2^-126 may
+ *           count as zero
+ * In none of them do the bits depend on the number of threads. NaN and infinities come out where
+ * those of class strict do, but for infinities of sums that overflow on the way. */
+typedef enum t2k_numerics { T2K_STRICT = 0, T2K_FAST = 1, T2K_BF16 = 2 } t2k_numerics;
+
+/* What serves a class here, such as "amx" or "as strict, of rounded operands"; NULL for an unknown
+ * class or without an ISA. */
+T2K_API const char *t2k_numerics_note(t2k_numerics numerics);
+
+/* t2k_sgemm and t2k_sgemm_team in a chosen class. */
+T2K_API t2k_status t2k_sgemm_class(t2k_numerics numerics, t2k_transpose trans_a,
+                                   t2k_transpose trans_b, int64_t m, int64_t n, int64_t k,
+                                   float alpha, const float *A, int64_t lda, const float *B,
+                                   int64_t ldb, float beta, float *C, int64_t ldc,
+                                   const t2k_epilogue *epilogue);
+T2K_API t2k_status t2k_sgemm_class_team(t2k_team *team, t2k_numerics numerics,
+                                        t2k_transpose trans_a, t2k_transpose trans_b, int64_t m,
+                                        int64_t n, int64_t k, float alpha, const float *A,
+                                        int64_t lda, const float *B, int64_t ldb, float beta,
+                                        float *C, int64_t ldc, const t2k_epilogue *epilogue);
+
 /* Weights packed once. The blob belongs to the ISA that was active when it was packed (another
  * one refuses it: T2K_ERR_ISA) and must be aligned to T2K_ALIGN. */
 T2K_API size_t t2k_packed_b_bytes(int64_t k, int64_t n); /* 0: sizes out of range, or no ISA */
 T2K_API t2k_status t2k_pack_b(t2k_transpose trans_b, int64_t k, int64_t n, const float *B,
                               int64_t ldb, void *packed);
+/* The same for a class: t2k_sgemm_packed computes in the class of its blob. A blob of class fast
+ * that is packed for a matrix unit holds 6 bytes a weight, of class bf16 2. */
+T2K_API size_t t2k_packed_b_bytes_class(t2k_numerics numerics, int64_t k, int64_t n);
+T2K_API t2k_status t2k_pack_b_class(t2k_numerics numerics, t2k_transpose trans_b, int64_t k,
+                                    int64_t n, const float *B, int64_t ldb, void *packed);
 /* t2k_sgemm with op(B) = (k, n) as packed; the same bits as t2k_sgemm on the unpacked B. */
 T2K_API t2k_status t2k_sgemm_packed(t2k_transpose trans_a, int64_t m, int64_t n, int64_t k,
                                     float alpha, const float *A, int64_t lda, const void *packed,
@@ -196,7 +244,8 @@ T2K_API t2k_status t2k_softmax(int64_t rows, int64_t cols, const float *X, int64
 /* z = X[i,:] * scale + residual[i,:] (each optional, each rounded), then
  * Y[i,:] = (z - mean) / sqrt(var + eps) * weight + bias, var biased (divisor cols).
  * X, residual, Y (rows, cols); scale, weight, bias (cols) or NULL. In place on X or residual.
- * eps >= 0. A row with a NaN or infinite z, or whose sums overflow, becomes NaN. Error <= 2^-20 *
+ * eps >= 0. A row with a NaN or infinite z becomes NaN, and so may one of equal elements with
+ * eps = 0; one whose sums overflow is computed from z * 2^-96 (PyTorch: bias). Error <= 2^-20 *
  * (|weight| * largest |(z - mean) / sqrt(var + eps)| of the row + |bias|), even where the mean is
  * 1e5 deviations; deviations below 2^-126 have the precision of denormals. */
 T2K_API t2k_status t2k_layer_norm(int64_t rows, int64_t cols, const float *X, int64_t ldx,
@@ -207,6 +256,22 @@ T2K_API t2k_status t2k_layer_norm_team(t2k_team *team, int64_t rows, int64_t col
                                        int64_t ldx, const float *scale, const float *residual,
                                        int64_t ldr, const float *weight, const float *bias,
                                        float eps, float *Y, int64_t ldy);
+
+/* z = X[i,:] + residual[i,:] (optional, rounded), which is also written to sum[i,:] unless sum is
+ * NULL: the residual stream of pre-norm models; then Y[i,:] = z / sqrt(mean(z^2) + eps) * weight.
+ * arXiv 1910.07467. X, residual, sum, Y (rows, cols); weight (cols) or NULL. sum or Y, not both, may
+ * be X, and likewise residual, with the same stride. eps >= 0. A row with a NaN or infinite z becomes
+ * NaN, and so does one of zeros with eps = 0; one whose squares overflow is computed from z * 2^-96,
+ * and one whose squares vanish with eps = 0 from z * 2^96 (PyTorch: zeros, and infinities). Error <=
+ * (cols/128 + 8) * 2^-24 * |Y| + 2^-148, except that squares below 2^-126 have the precision of
+ * denormals. */
+T2K_API t2k_status t2k_rms_norm(int64_t rows, int64_t cols, const float *X, int64_t ldx,
+                                const float *residual, int64_t ldr, const float *weight, float eps,
+                                float *sum, int64_t lds, float *Y, int64_t ldy);
+T2K_API t2k_status t2k_rms_norm_team(t2k_team *team, int64_t rows, int64_t cols, const float *X,
+                                     int64_t ldx, const float *residual, int64_t ldr,
+                                     const float *weight, float eps, float *sum, int64_t lds,
+                                     float *Y, int64_t ldy);
 
 /* Mean of all elements of X (rows, cols), summed in double in a fixed order and rounded once to
  * float. NaN for an empty X. */
@@ -230,6 +295,17 @@ T2K_API t2k_status t2k_embedding_team(t2k_team *team, int64_t rows, int64_t cols
 T2K_API t2k_status t2k_exp(int64_t n, const float *X, float *Y);  /* <= 1 ULP, denormals kept */
 T2K_API t2k_status t2k_relu(int64_t n, const float *X, float *Y); /* x < 0 ? +0 : x; NaN stays */
 T2K_API t2k_status t2k_add(int64_t n, const float *X, const float *Z, float *Y); /* X + Z */
+
+/* Activations: GELU, x Phi(x) = x/2 (1 + erf(x / sqrt 2)) and with tanh instead,
+ * x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) (Hendrycks and Gimpel, arXiv 1606.08415); SiLU,
+ * x / (1 + exp(-x)). Errors over all floats: GELU 1.6 ULP by erf and 1.65 by tanh where x >= -1,
+ * 2e-8 below (1 + erf in float: 8e-8); SiLU 2.4 ULP where x >= -88, 3e-37 below. NaN and +Inf
+ * stay, -Inf gives -0, the limit (not NaN as -Inf * 0 would); zeros keep their sign, denormals are
+ * halved and rounded; GELU is -0 below -6.5, SiLU below -88.73. */
+T2K_API t2k_status t2k_gelu(int64_t n, const float *X, float *Y);
+T2K_API t2k_status t2k_gelu_tanh(int64_t n, const float *X, float *Y);
+T2K_API t2k_status t2k_silu(int64_t n, const float *X, float *Y);
+
 /* Y[i,j] = X[i,j] * scale[j]. */
 T2K_API t2k_status t2k_scale_columns(int64_t rows, int64_t cols, const float *X, int64_t ldx,
                                      const float *scale, float *Y, int64_t ldy);
@@ -255,7 +331,8 @@ T2K_API void t2k_philox4x32(const uint32_t counter[4], const uint32_t key[2], ui
 typedef enum t2k_mask_kind {
     T2K_MASK_NONE = 0,
     T2K_MASK_BOOL = 1, /* uint8_t: nonzero = blocked */
-    T2K_MASK_ADD = 2   /* float, added to the scaled scores; -Inf = blocked */
+    T2K_MASK_ADD = 2,  /* float, added to the scaled scores; -Inf = blocked */
+    T2K_MASK_CAUSAL = 3 /* made inside: key s > l + keys - queries is blocked for query l */
 } t2k_mask_kind;
 
 typedef enum t2k_empty_row {
@@ -271,6 +348,13 @@ typedef enum t2k_empty_row {
  * joint (L, N, 3E) projection need no copy. The mask's element (item, head, l, s) lies at
  *   mask[item * mask_item + head * mask_head + l * mask_row + s] (strides may be 0).
  * A blocked key contributes nothing, not even a NaN of its v. keys = 0 counts as all blocked.
+ * T2K_MASK_CAUSAL reads no mask: the last query sees all keys, each one before it one key less. With
+ * as many keys as queries that is the usual triangle; with more, the queries are the last of a longer
+ * sequence whose keys and values were kept. Queries given in parts, each with the keys up to its last
+ * one, give the bits of one call with all of them.
+ * Where kv_heads is not 0, k and v have that many heads only, and head h of q uses head
+ * h / (heads / kv_heads) of theirs; heads must be a multiple of it.
+ * size may also be that of the structure up to mask_row, as it was first; kv_heads is 0 then.
  * Strides >= 0; the rows of out must not overlap; head_dim <= 1024. */
 typedef struct t2k_attention_args {
     size_t size; /* sizeof(t2k_attention_args) */
@@ -283,6 +367,7 @@ typedef struct t2k_attention_args {
     t2k_empty_row empty_row;
     const void *mask;
     int64_t mask_item, mask_head, mask_row;
+    int64_t kv_heads; /* 0: heads */
 } t2k_attention_args;
 T2K_API t2k_status t2k_attention(const t2k_attention_args *args);
 T2K_API t2k_status t2k_attention_team(t2k_team *team, const t2k_attention_args *args);

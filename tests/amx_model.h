@@ -2,13 +2,20 @@
  * include it first, then a kernel of kernels/amx.
  *
  * Semantics of the Intel SDM, vol. 2, LDTILECFG, TILELOADD, TDPBF16PS: what raises a fault there
- * counts in tile_faults here. */
+ * counts in tile_faults here. Tiles belong to a thread, as there; the counters are everybody's.
+ * The vectors that go with it are in plain C, or those of simd/simd_bf16.h if that is included
+ * before. */
 #ifndef T2K_SIMD_AMX_H
 #define T2K_SIMD_AMX_H
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
+
+#ifndef T2K_SIMD_BF16_H
+#include "amx_model_vectors.h"
+#endif
 
 typedef struct tile_config {
     uint8_t palette;
@@ -18,13 +25,14 @@ typedef struct tile_config {
     uint8_t rows[16];
 } tile_config;
 
-static struct {
+static _Thread_local struct {
     int configured;
     tile_config config;
     unsigned char data[8][16][64];
 } tile_state;
-static int tile_faults;
-static long tile_products;
+static atomic_int tile_faults;
+static atomic_long tile_loads, tile_products;
+static atomic_int tile_configurations, tile_releases;
 
 static void tile_configure(const tile_config *c)
 {
@@ -38,6 +46,7 @@ static void tile_configure(const tile_config *c)
                      : c->rows[t] != 0 || c->row_bytes[t] != 0;
     }
     tile_faults += bad;
+    tile_configurations++;
     memset(&tile_state, 0, sizeof tile_state);
     tile_state.config = *c;
     tile_state.configured = !bad;
@@ -60,6 +69,7 @@ static void tile_zero(int t)
 
 static void tile_load(int t, const void *p, size_t stride)
 {
+    tile_loads++;
     tile_zero(t);
     for (size_t r = 0; tile_usable(t) && r < tile_state.config.rows[t]; r++) {
         memcpy(tile_state.data[t][r], (const unsigned char *)p + r * stride,
@@ -75,13 +85,18 @@ static void tile_store(int t, void *p, size_t stride)
     }
 }
 
+/* Denormals count as zero, in and out. */
+static float tile_flush(float x)
+{
+    return fabsf(x) < 0x1p-126f ? copysignf(0.0f, x) : x;
+}
+
 static float tile_bf16(const unsigned char *p)
 {
     uint32_t bits = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 24;
-    bits = (bits & 0x7f800000u) == 0 ? bits & 0x80000000u : bits; /* denormals count as zero */
     float x;
     memcpy(&x, &bits, sizeof x);
-    return x;
+    return tile_flush(x);
 }
 
 /* Two chains from zero, of the even and of the odd elements, each step fused; then their sum. */
@@ -101,11 +116,11 @@ static void tile_dp_bf16(int c, int a, int b)
             for (int k = 0; k < f->rows[b]; k++) {
                 const unsigned char *x = tile_state.data[a][m] + 4 * k;
                 const unsigned char *y = tile_state.data[b][k] + 4 * n;
-                even = fmaf(tile_bf16(x), tile_bf16(y), even);
-                odd = fmaf(tile_bf16(x + 2), tile_bf16(y + 2), odd);
+                even = tile_flush(fmaf(tile_bf16(x), tile_bf16(y), even));
+                odd = tile_flush(fmaf(tile_bf16(x + 2), tile_bf16(y + 2), odd));
             }
             memcpy(&sum, tile_state.data[c][m] + 4 * n, sizeof sum);
-            sum += even + odd;
+            sum = tile_flush(tile_flush(sum) + tile_flush(even + odd));
             memcpy(tile_state.data[c][m] + 4 * n, &sum, sizeof sum);
         }
     }
@@ -113,6 +128,7 @@ static void tile_dp_bf16(int c, int a, int b)
 
 static void tile_release(void)
 {
+    tile_releases++;
     memset(&tile_state, 0, sizeof tile_state);
 }
 

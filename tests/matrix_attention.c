@@ -5,6 +5,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,8 @@ enum mask_style {
     MASK_CAUSAL,  /* bool, keys after the query: whole blocks are skipped */
     MASK_HEAVY,   /* bool, nearly all blocked: rows without a key */
     MASK_ALL,     /* bool, everything blocked */
+    MASK_EDGE,    /* bool, the last query sees all keys, each one before it one less */
+    MASK_MADE,    /* the same, without a matrix */
     MASK_FINITE,  /* additive */
     MASK_LOWEST,  /* additive with -Inf */
     MASK_ADD_ALL, /* additive, everything -Inf */
@@ -31,12 +34,13 @@ struct scene {
 
 #define PAD 3 /* floats between the rows of BATCH_FIRST and of out */
 
-static size_t extent(const t2k_attention_args *a, int64_t rows, int64_t row, int64_t item)
+static size_t extent(const t2k_attention_args *a, int64_t rows, int64_t row, int64_t item,
+                     int64_t heads)
 {
     if (rows == 0 || a->items == 0) {
         return 0;
     }
-    return (size_t)((rows - 1) * row + (a->items - 1) * item + a->heads * a->head_dim);
+    return (size_t)((rows - 1) * row + (a->items - 1) * item + heads * a->head_dim);
 }
 
 static void set_layout(t2k_attention_args *a, enum layout layout)
@@ -60,10 +64,14 @@ static void set_mask(struct scene *s, struct rng *rng, enum mask_style style)
     if (style == MASK_OFF) {
         return;
     }
+    if (style == MASK_MADE) {
+        a->mask_kind = T2K_MASK_CAUSAL;
+        return;
+    }
     int add = style >= MASK_FINITE;
     int64_t count = a->keys;
     a->mask_kind = add ? T2K_MASK_ADD : T2K_MASK_BOOL;
-    uint64_t axes = style == MASK_CAUSAL ? 1 : rng_below(rng, 8);
+    uint64_t axes = style == MASK_CAUSAL || style == MASK_EDGE ? 1 : rng_below(rng, 8);
     if (axes & 1) {
         a->mask_row = a->keys;
         count *= a->queries;
@@ -82,6 +90,7 @@ static void set_mask(struct scene *s, struct rng *rng, enum mask_style style)
         int64_t key = i % a->keys, query = i / a->keys;
         int blocked = style == MASK_RANDOM   ? r < 10
                       : style == MASK_CAUSAL ? key > query
+                      : style == MASK_EDGE   ? key > query + a->keys - a->queries
                       : style == MASK_HEAVY  ? r < 28
                       : style == MASK_LOWEST ? r < 12
                                              : style == MASK_ALL || style == MASK_ADD_ALL;
@@ -95,8 +104,9 @@ static void set_mask(struct scene *s, struct rng *rng, enum mask_style style)
     a->mask = s->mask.data;
 }
 
+/* `shared`: heads of q may share heads of k and v. */
 static void scene_open(struct scene *s, struct rng *rng, const int64_t size[5], enum layout layout,
-                       enum mask_style style)
+                       enum mask_style style, int shared)
 {
     memset(s, 0, sizeof *s);
     t2k_attention_args *a = &s->a;
@@ -108,9 +118,17 @@ static void scene_open(struct scene *s, struct rng *rng, const int64_t size[5], 
                               .head_dim = size[4]};
     a->scale = 2.0f / (float)(1 + rng_below(rng, 4));
     a->empty_row = rng_below(rng, 2) ? T2K_EMPTY_ZERO : T2K_EMPTY_NAN;
+    if (shared && a->heads > 1 && rng_below(rng, 2)) { /* a divisor of heads */
+        a->kv_heads = 1 + (int64_t)rng_below(rng, (uint64_t)a->heads);
+        while (a->heads % a->kv_heads != 0) {
+            a->kv_heads--;
+        }
+    }
     set_layout(a, layout);
-    size_t queries = extent(a, a->queries, a->q_row, a->q_item);
-    size_t keys = extent(a, a->keys, a->k_row, a->k_item), both = queries > keys ? queries : keys;
+    const int64_t kv_heads = a->kv_heads > 0 ? a->kv_heads : a->heads;
+    size_t queries = extent(a, a->queries, a->q_row, a->q_item, a->heads);
+    size_t keys = extent(a, a->keys, a->k_row, a->k_item, kv_heads);
+    size_t both = queries > keys ? queries : keys;
     int64_t width = a->heads * a->head_dim;
     if (layout == JOINT) {
         float *x = guarded_floats(&s->q, both + 2 * (size_t)width);
@@ -127,12 +145,12 @@ static void scene_open(struct scene *s, struct rng *rng, const int64_t size[5], 
         rng_fill(rng, s->v.data, keys);
     }
     set_mask(s, rng, style);
-    s->out_floats = extent(a, a->queries, a->out_row, a->out_item);
+    s->out_floats = extent(a, a->queries, a->out_row, a->out_item, a->heads);
     a->out = guarded_floats(&s->out, s->out_floats);
     snprintf(s->text, sizeof s->text,
-             "queries %d keys %d items %d heads %d head_dim %d layout %d mask %d empty %d",
-             (int)size[0], (int)size[1], (int)size[2], (int)size[3], (int)size[4], (int)layout,
-             (int)style, (int)a->empty_row);
+             "queries %d keys %d items %d heads %d of %d head_dim %d layout %d mask %d empty %d",
+             (int)size[0], (int)size[1], (int)size[2], (int)size[3], (int)a->kv_heads, (int)size[4],
+             (int)layout, (int)style, (int)a->empty_row);
 }
 
 static void scene_close(struct matrix *m, struct scene *s)
@@ -242,7 +260,10 @@ static void check_ways(struct matrix *m, struct scene *s, const float *want)
         one.queries = 1;
         one.q = whole.q + l * whole.q_row;
         one.out = whole.out + l * whole.out_row;
-        if (whole.mask_kind == T2K_MASK_BOOL) {
+        if (whole.mask_kind == T2K_MASK_CAUSAL) { /* with the keys that it sees */
+            one.keys = whole.keys - whole.queries + l + 1;
+            one.keys = one.keys > 0 ? one.keys : 0;
+        } else if (whole.mask_kind == T2K_MASK_BOOL) {
             one.mask = (const uint8_t *)whole.mask + l * whole.mask_row;
         } else if (whole.mask_kind == T2K_MASK_ADD) {
             one.mask = (const float *)whole.mask + l * whole.mask_row;
@@ -305,7 +326,7 @@ static void shape_case(struct matrix *m, int full_only, int64_t queries, int64_t
     struct scene s;
     enum layout layout = (enum layout)rng_below(rng, LAYOUTS);
     enum mask_style style = (enum mask_style)rng_below(rng, keys > 0 ? MASK_STYLES : 1);
-    scene_open(&s, rng, size, layout, style);
+    scene_open(&s, rng, size, layout, style, 1);
     float *got = record(m, &s, full_only);
     if (m->isa == 0) {
         check_reference(m, &s, got);
@@ -354,8 +375,8 @@ static void poison_case(struct matrix *m, int additive, float poison, int in_v)
     const int64_t size[5] = {11, 70, 1, 1, 19};
     struct scene clean, dirty;
     struct rng copy = m->rng;
-    scene_open(&clean, &m->rng, size, SEQUENCE_FIRST, MASK_OFF);
-    scene_open(&dirty, &copy, size, SEQUENCE_FIRST, MASK_OFF);
+    scene_open(&clean, &m->rng, size, SEQUENCE_FIRST, MASK_OFF, 0);
+    scene_open(&dirty, &copy, size, SEQUENCE_FIRST, MASK_OFF, 0);
     struct guarded mask = guarded_new(11 * 70, additive ? sizeof(float) : 1);
     for (int i = 0; i < 11 * 70; i++) {
         int blocked = i / 70 % 2 == 0 && (i % 70 == 5 || i % 70 == 66);
@@ -400,7 +421,7 @@ static void uniform_case(struct matrix *m, float add)
 {
     const int64_t size[5] = {9, 21, 2, 2, 13};
     struct scene s;
-    scene_open(&s, &m->rng, size, SEQUENCE_FIRST, MASK_OFF);
+    scene_open(&s, &m->rng, size, SEQUENCE_FIRST, MASK_OFF, 0);
     s.mask = guarded_new(21, sizeof(float));
     for (int64_t key = 0; key < 21; key++) {
         ((float *)s.mask.data)[key] = add;
@@ -430,7 +451,7 @@ static void single_key_case(struct matrix *m, int64_t dim)
 {
     const int64_t size[5] = {7, 1, 2, 3, dim};
     struct scene s;
-    scene_open(&s, &m->rng, size, SEQUENCE_FIRST, MASK_OFF);
+    scene_open(&s, &m->rng, size, SEQUENCE_FIRST, MASK_OFF, 0);
     ((float *)s.v.data)[0] = -0.0f;
     ((float *)s.v.data)[1] = 0x1p-149f;
     ((float *)s.v.data)[2] = -FLT_MAX;
@@ -452,7 +473,7 @@ static void lowest_scores_case(struct matrix *m)
 {
     const int64_t size[5] = {6, 80, 1, 1, 5};
     struct scene s;
-    scene_open(&s, &m->rng, size, SEQUENCE_FIRST, MASK_OFF);
+    scene_open(&s, &m->rng, size, SEQUENCE_FIRST, MASK_OFF, 0);
     s.a.empty_row = T2K_EMPTY_ZERO;
     float *q = s.q.data, *k = s.k.data;
     for (int i = 0; i < 30; i++) {
@@ -499,7 +520,7 @@ static void extreme_cases(struct matrix *m)
     for (size_t i = 0; i < 60; i++) {
         struct scene s;
         enum mask_style style = (enum mask_style)rng_below(&m->rng, MASK_STYLES);
-        scene_open(&s, &m->rng, size, SEQUENCE_FIRST, style);
+        scene_open(&s, &m->rng, size, SEQUENCE_FIRST, style, 1);
         struct guarded *part = i % 3 == 0 ? &s.q : i % 3 == 1 ? &s.k : &s.v;
         size_t n = part->bytes / sizeof(float);
         float *x = part->data;
@@ -516,6 +537,111 @@ static void extreme_cases(struct matrix *m)
         check_ways(m, &s, got);
         free(got);
         scene_close(m, &s);
+    }
+}
+
+/* ---- forms of one and the same --------------------------------------------------------------- */
+
+/* What a causal mask blocks may hold anything: the triangle as a matrix, as a mask kind, and with
+ * NaN and infinities behind what a query sees, give the same bits. */
+static void causal_forms(struct matrix *m, int64_t queries, int64_t keys, int64_t dim)
+{
+    const int64_t size[5] = {queries, keys, 1, 2, dim};
+    struct scene s;
+    scene_open(&s, &m->rng, size, SEQUENCE_FIRST, MASK_EDGE, 0);
+    float *want = record(m, &s, 0);
+    t2k_attention_args made = s.a;
+    float *got = new_floats(result_floats(&s));
+    made.mask_kind = T2K_MASK_CAUSAL;
+    made.mask = NULL;
+    made.mask_row = made.mask_head = made.mask_item = -1; /* not looked at */
+    memset(s.out.data, 0xa7, s.out.bytes);
+    matrix_check(m, t2k_attention(&made) == T2K_OK, "%s: causal", s.text);
+    gather(&s, got);
+    matrix_same(m, got, want, result_floats(&s), "%s: causal without a matrix", s.text);
+    /* All queries but the last ones: what they don't see is poison. */
+    const int64_t part = (queries + 1) / 2, seen = keys - queries + part;
+    if (seen > 0 && seen < keys) {
+        const size_t row = (size_t)made.k_row, n = (size_t)keys * row - (row - (size_t)(2 * dim));
+        float *k = new_floats(n), *v = new_floats(n);
+        memcpy(k, s.a.k, n * sizeof *k);
+        memcpy(v, s.a.v, n * sizeof *v);
+        for (size_t i = (size_t)seen * row; i < n; i++) {
+            k[i] = i % 2 == 0 ? NAN : INFINITY;
+            v[i] = i % 3 == 0 ? NAN : -INFINITY;
+        }
+        made.k = k;
+        made.v = v;
+        memset(s.out.data, 0xa7, s.out.bytes);
+        matrix_check(m, t2k_attention(&made) == T2K_OK, "%s: poisoned", s.text);
+        gather(&s, got);
+        matrix_same(m, got, want, (size_t)(part * 2 * dim), "%s: poison not seen", s.text);
+        free(k);
+        free(v);
+    }
+    free(got);
+    free(want);
+    scene_close(m, &s);
+}
+
+/* Shared heads of keys and values: the bits of copies of them; the structure's first size: the
+ * bits of kv_heads = 0. */
+static void grouped_forms(struct matrix *m, int64_t queries, int64_t keys, int64_t dim, int group)
+{
+    const int64_t heads = 2 * group, size[5] = {queries, keys, 2, heads, dim};
+    struct scene s;
+    scene_open(&s, &m->rng, size, SEQUENCE_FIRST, MASK_RANDOM, 0);
+    float *got = record(m, &s, 0);
+    size_t n = result_floats(&s);
+    float *other = new_floats(n);
+    t2k_attention_args a = s.a;
+    a.size = offsetof(t2k_attention_args, kv_heads);
+    a.kv_heads = -7; /* behind the structure */
+    memset(s.out.data, 0xa7, s.out.bytes);
+    matrix_check(m, t2k_attention(&a) == T2K_OK, "%s: first size", s.text);
+    gather(&s, other);
+    matrix_same(m, other, got, n, "%s: first size", s.text);
+    /* Every head of a group gets the first one's keys and values. */
+    const size_t rows = (size_t)(keys * 2), width = (size_t)(heads * dim);
+    float *k = new_floats(rows * width), *v = new_floats(rows * width);
+    for (size_t i = 0; i < rows * width; i++) {
+        const size_t head = i % width / (size_t)dim / (size_t)group;
+        const size_t from = i / width * (size_t)s.a.k_item + head * (size_t)dim + i % (size_t)dim;
+        k[i] = s.a.k[from];
+        v[i] = s.a.v[from];
+    }
+    a = s.a;
+    a.kv_heads = 2;
+    memset(s.out.data, 0xa7, s.out.bytes);
+    matrix_check(m, t2k_attention(&a) == T2K_OK, "%s: grouped", s.text);
+    gather(&s, got);
+    a = s.a;
+    a.k = k;
+    a.v = v;
+    a.k_item = a.v_item = (int64_t)width;
+    a.k_row = a.v_row = (int64_t)(2 * width);
+    memset(s.out.data, 0xa7, s.out.bytes);
+    matrix_check(m, t2k_attention(&a) == T2K_OK, "%s: copied", s.text);
+    gather(&s, other);
+    matrix_same(m, got, other, n, "%s: groups of %d", s.text, group);
+    free(k);
+    free(v);
+    free(other);
+    free(got);
+    scene_close(m, &s);
+}
+
+static void forms(struct matrix *m)
+{
+    static const int64_t causal[][3] = {{10, 10, 32}, {17, 17, 19}, {1, 70, 33},  {5, 4, 8},
+                                        {70, 70, 16}, {3, 130, 5},  {66, 150, 7}, {130, 20, 3}};
+    static const int64_t grouped[][4] = {{1, 70, 19, 3}, {1, 5, 64, 8},  {1, 130, 8, 11},
+                                         {2, 65, 16, 2}, {9, 12, 32, 4}, {65, 3, 5, 1}};
+    for (size_t i = 0; i < sizeof causal / sizeof causal[0]; i++) {
+        causal_forms(m, causal[i][0], causal[i][1], causal[i][2]);
+    }
+    for (size_t i = 0; i < sizeof grouped / sizeof grouped[0]; i++) {
+        grouped_forms(m, grouped[i][0], grouped[i][1], grouped[i][2], (int)grouped[i][3]);
     }
 }
 
@@ -555,7 +681,10 @@ static void refused(struct matrix *m)
     REFUSED(a.out_item = 3)
     REFUSED(a.out_row = 4)
     REFUSED(a.mask_kind = T2K_MASK_BOOL)
-    REFUSED(a.mask_kind = (t2k_mask_kind)3; a.mask = x)
+    REFUSED(a.mask_kind = (t2k_mask_kind)4; a.mask = x)
+    REFUSED(a.kv_heads = -1)
+    REFUSED(a.kv_heads = 3)
+    REFUSED(a.size = offsetof(t2k_attention_args, kv_heads) - 1)
     REFUSED(a.mask_kind = T2K_MASK_ADD; a.mask = x; a.mask_head = -1)
     REFUSED(a.mask_kind = T2K_MASK_ADD; a.mask = x; a.mask_row = INT64_MAX / 2)
     REFUSED(a.empty_row = (t2k_empty_row)2)
@@ -583,6 +712,7 @@ void matrix_attention(struct matrix *m)
     single_key_case(m, 37);
     lowest_scores_case(m);
     extreme_cases(m);
+    forms(m);
     refused(m);
     if (m->tier == TIER_FULL) {
         all_shapes(m);

@@ -1,6 +1,7 @@
-/* exp, relu, add, columns scaled, mean, embedding, dropout. */
+/* exp, activations, add, columns scaled, mean, embedding, dropout. */
 #include "matrix.h"
 #include "ref_rows.h"
+#include "ref_unary.h"
 
 #include <float.h>
 #include <math.h>
@@ -9,11 +10,22 @@
 
 /* ---- one in, one out ------------------------------------------------------------------------ */
 
-typedef t2k_status unary(int64_t n, const float *X, float *Y);
-
-static t2k_status add_half(int64_t n, const float *X, float *Y)
+static t2k_status twice(int64_t n, const float *X, float *Y)
 {
     return t2k_add(n, X, X, Y);
+}
+
+static double exact_twice(double x)
+{
+    return (double)(float)(x + x);
+}
+
+static const struct ref_unary add = {"add", 0, twice, exact_twice, -HUGE_VAL, 0.0, 0.0};
+enum { UNARIES = REF_UNARIES + 1 };
+
+static const struct ref_unary *unary(size_t which)
+{
+    return which < REF_UNARIES ? &ref_unaries[which] : &add;
 }
 
 static const float specials[] = {
@@ -22,59 +34,33 @@ static const float specials[] = {
     1.0f,       -1.0f,      88.72283f,   88.722839f, 88.72284f,   89.0f,       90.0f,
     -87.33654f, -87.33655f, -103.27892f, -103.9720f, -103.97207f, -103.97208f, -104.0f,
     -104.1f,    -150.0f,    -175.9f,     -176.0f,    -177.0f,     1e10f,       -1e10f,
+    86.0f,      -86.0f,     86.00001f,   -86.00001f, -88.72283f,  -88.722839f, -88.72284f,
+    0.5f,       -0.5f,      1.5f,        -1.5f,      2.5f,        -2.5f,       -4.5f,
+    6.5f,       -6.5f,      6.500001f,   -6.500001f, 7.0f,        -7.0f,       -7.5f,
 };
 enum { SPECIALS = sizeof specials / sizeof specials[0] };
 
-static double exact_exp(float x)
-{
-    return exp((double)x);
-}
-static double exact_relu(float x)
-{
-    return x < 0 ? 0.0 : (double)x;
-}
-static double exact_double(float x)
-{
-    return (double)(x + x);
-}
-
-static const struct {
-    const char *name;
-    unary *fn;
-    double (*exact)(float x);
-    double ulp;
-} unaries[] = {
-    {"exp", t2k_exp, exact_exp, 0.9},
-    {"relu", t2k_relu, exact_relu, 0.0},
-    {"add", add_half, exact_double, 0.0},
-};
-enum { UNARIES = sizeof unaries / sizeof unaries[0] };
-
 static void unary_case(struct matrix *m, size_t which, size_t n, const float *values, int full_only)
 {
-    const char *name = unaries[which].name;
-    unary *fn = unaries[which].fn;
+    const struct ref_unary *f = unary(which);
     struct guarded gx, gy;
     float *x = guarded_floats(&gx, n), *y = guarded_floats(&gy, n);
     float *want = malloc(2 * n * sizeof *want + 1), *got = want + n;
     memcpy(x, values, n * sizeof *x);
     guarded_seal(&gx);
-    t2k_status status = fn((int64_t)n, x, y);
-    matrix_check(m, status == T2K_OK && guarded_intact(&gy), "%s of %zu: %s", name, n,
+    t2k_status status = f->fn((int64_t)n, x, y);
+    matrix_check(m, status == T2K_OK && guarded_intact(&gy), "%s of %zu: %s", f->name, n,
                  t2k_status_str(status));
     matrix_use_scalar(m);
-    fn((int64_t)n, x, want);
+    f->fn((int64_t)n, x, want);
     matrix_use_tested(m);
-    matrix_same(m, y, want, n, "%s of %zu", name, n);
+    matrix_same(m, y, want, n, "%s of %zu", f->name, n);
     memcpy(got, values, n * sizeof *got);
-    fn((int64_t)n, got, got);
-    matrix_same(m, got, want, n, "%s of %zu in place", name, n);
+    f->fn((int64_t)n, got, got);
+    matrix_same(m, got, want, n, "%s of %zu in place", f->name, n);
     for (size_t i = 0; m->isa == 0 && i < n; i++) {
-        double e = ulp_error(want[i], unaries[which].exact(x[i]));
-        int zero_sign = want[i] != 0 || fn == t2k_exp || signbit(want[i]) == signbit(x[i]) ||
-                        (fn == t2k_relu && x[i] < 0 && !signbit(want[i]));
-        matrix_check(m, e <= unaries[which].ulp && zero_sign, "%s(%a) = %a: %.3f ULP", name,
-                     (double)x[i], (double)want[i], e);
+        matrix_check(m, ref_unary_holds(f, x[i], want[i]), "%s(%a) = %a, exactly %a", f->name,
+                     (double)x[i], (double)want[i], f->exact((double)x[i]));
     }
     matrix_result(m, full_only, want, n);
     free(want);
@@ -87,7 +73,7 @@ static void unary_sample(struct matrix *m, size_t n, int full_only)
     float *x = malloc(n * sizeof *x);
     for (size_t which = 0; which < UNARIES; which++) {
         for (size_t i = 0; i < n; i++) {
-            switch (i % 4) {
+            switch (i % 5) {
             case 0: /* results of all sizes, denormal ones included */
                 x[i] = 96.0f * rng_uniform(&m->rng) - 8.0f;
                 break;
@@ -96,6 +82,9 @@ static void unary_sample(struct matrix *m, size_t n, int full_only)
                 break;
             case 2: /* any bits */
                 x[i] = float_of((uint32_t)rng_next(&m->rng));
+                break;
+            case 3: /* where activations bend */
+                x[i] = 8.0f * rng_uniform(&m->rng);
                 break;
             default: /* denormal results */
                 x[i] = -96.0f + 9.0f * rng_uniform(&m->rng);
@@ -112,12 +101,13 @@ static void unary_threads(struct matrix *m)
     static float x[N], want[N], got[N];
     rng_fill(&m->rng, x, N);
     for (size_t which = 0; which < UNARIES; which++) {
-        unaries[which].fn(N, x, want);
+        const struct ref_unary *f = unary(which);
+        f->fn(N, x, want);
         for (int t = 2; t <= 4; t++) {
             t2k_set_num_threads(t);
             memset(got, 0, sizeof got);
-            unaries[which].fn(N, x, got);
-            matrix_same(m, got, want, N, "%s on %d threads", unaries[which].name, t);
+            f->fn(N, x, got);
+            matrix_same(m, got, want, N, "%s on %d threads", f->name, t);
         }
         t2k_set_num_threads(0);
     }
@@ -378,6 +368,10 @@ static void refusals(struct matrix *m)
         t2k_exp(4, x, NULL),
         t2k_relu(-1, x, y),
         t2k_relu(INT64_MAX, x, y),
+        t2k_gelu(-1, x, y),
+        t2k_gelu(4, NULL, y),
+        t2k_gelu_tanh(4, x, NULL),
+        t2k_silu(INT64_MAX, x, y),
         t2k_add(4, x, NULL, y),
         t2k_add(4, x, x, NULL),
         t2k_scale_columns(2, 2, x, 1, x, y, 2),
@@ -397,6 +391,7 @@ static void refusals(struct matrix *m)
                      t2k_status_str(got[i]));
     }
     const int none = t2k_exp(0, NULL, NULL) == T2K_OK && t2k_relu(0, NULL, NULL) == T2K_OK &&
+                     t2k_gelu(0, NULL, NULL) == T2K_OK && t2k_silu(0, NULL, NULL) == T2K_OK &&
                      t2k_add(0, NULL, NULL, NULL) == T2K_OK &&
                      t2k_dropout(0, NULL, 0.5f, key, 0, NULL) == T2K_OK &&
                      t2k_scale_columns(0, 3, NULL, 3, NULL, NULL, 3) == T2K_OK;

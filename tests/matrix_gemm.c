@@ -48,23 +48,27 @@ static void tails(struct matrix *m)
     }
 }
 
-/* k around vectors, transposing blocks and chunks; the four transposes. */
-static void depths(struct matrix *m)
+/* One column and one row, along rows that are contiguous in k: every number of groups of rows and
+ * what is left of them, k around lines of cache and chunks, strides that fall on the same sets. */
+static void lines(struct matrix *m)
 {
-    static const size_t depth[] = {0,  1,  2,  3,  4,  5,   7,   8,   9,   15,  16,  17,
-                                   31, 33, 63, 65, 67, 255, 256, 257, 511, 512, 513, 600};
-    static const size_t shape[][2] = {{1, 7}, {3, 129}, {13, 33}, {6, 16}};
-    for (size_t d = 0; d < sizeof depth / sizeof depth[0]; d++) {
-        for (size_t s = 0; s < sizeof shape / sizeof shape[0]; s++) {
-            for (int t = 0; t < 4; t++) {
-                struct gemm_case c = plain(shape[s][0], shape[s][1], depth[d], t);
-                c.pad = (d + s) % 2;
-                gemm_case_run(m, &c);
-                c.beta = d % 2 == 0 ? 1.0f : 0.75f;
-                c.alpha = d % 3 == 0 ? -0.3f : 1.0f; /* its products round */
-                c.flags = 0;
-                gemm_case_run(m, &c);
+    static const size_t depth[] = {1, 3, 4, 5, 15, 16, 17, 20, 31, 33, 255, 256, 257, 273};
+    int turn = 0;
+    for (size_t rows = 1; rows <= 67; rows++) {
+        for (int t = 0; t < 4; t++, turn++) {
+            const size_t k = depth[(size_t)turn % (sizeof depth / sizeof depth[0])];
+            struct gemm_case column = plain(rows, 1, k, t), row = plain(1, rows, k, t);
+            column.pad = turn % 5 == 0 ? 512 - k : (size_t)turn % 2;
+            row.pad = turn % 5 == 0 ? (512 - k) / 2 : (size_t)turn % 2;
+            if (turn % 3 == 0) {
+                static const int epilogues[] = {0, CASE_ALL, CASE_SCALE_ROWS | CASE_SILU,
+                                                CASE_BIAS};
+                column.alpha = row.alpha = -0.3f;
+                column.beta = row.beta = 0.75f;
+                column.flags = row.flags = epilogues[turn / 3 % 4];
             }
+            gemm_case_run(m, &column);
+            gemm_case_run(m, &row);
         }
     }
 }
@@ -87,6 +91,45 @@ static void block_cases(struct matrix *m, const size_t (*shape)[3], size_t count
         c.pad = 1;
         c.threads = 3;
         gemm_case_run(m, &c);
+    }
+}
+
+/* Bands of rows of A, which are made where a chunk of it is beyond 256 KB: from one row more than
+ * that on, what is left of the last band, all kinds of columns behind whole panels. */
+static void bands(struct matrix *m)
+{
+    static const size_t cols[] = {17, 24, 33, 40, 48, 49, 65, 81, 97, 129};
+    size_t rows = 256;
+    for (size_t i = 0; i < 14; i++, rows += 1 + i % 5) {
+        struct gemm_case c = plain(rows, cols[i % (sizeof cols / sizeof cols[0])], 256, (int)i % 2);
+        c.pad = i % 3;
+        if (i % 4 == 0) {
+            c.flags = i % 8 == 0 ? CASE_ALL : CASE_BIAS | CASE_SCALE_ROWS | CASE_GELU;
+        }
+        gemm_case_run(m, &c);
+    }
+    static const size_t tall[][3] = {{400, 40, 257}, {1000, 33, 67}, {300, 129, 5}};
+    block_cases(m, tall, sizeof tall / sizeof tall[0], 0);
+}
+
+/* k around vectors, transposing blocks and chunks; the four transposes. */
+static void depths(struct matrix *m)
+{
+    static const size_t depth[] = {0,  1,  2,  3,  4,  5,   7,   8,   9,   15,  16,  17,
+                                   31, 33, 63, 65, 67, 255, 256, 257, 511, 512, 513, 600};
+    static const size_t shape[][2] = {{1, 7}, {3, 129}, {13, 33}, {6, 16}};
+    for (size_t d = 0; d < sizeof depth / sizeof depth[0]; d++) {
+        for (size_t s = 0; s < sizeof shape / sizeof shape[0]; s++) {
+            for (int t = 0; t < 4; t++) {
+                struct gemm_case c = plain(shape[s][0], shape[s][1], depth[d], t);
+                c.pad = (d + s) % 2;
+                gemm_case_run(m, &c);
+                c.beta = d % 2 == 0 ? 1.0f : 0.75f;
+                c.alpha = d % 3 == 0 ? -0.3f : 1.0f; /* its products round */
+                c.flags = 0;
+                gemm_case_run(m, &c);
+            }
+        }
     }
 }
 
@@ -132,7 +175,9 @@ static void packed_blocks(struct matrix *m)
 static void large_blocks(struct matrix *m)
 {
     static const size_t shape[][3] = {{490, 1040, 260}, {1000, 200, 530}, {257, 2100, 300},
-                                      {1, 4099, 1030},  {12, 3001, 700},  {961, 1031, 65}};
+                                      {1, 4099, 1030},  {12, 3001, 700},  {961, 1031, 65},
+                                      {9500, 41, 77}, /* bands that are asked for ahead */
+                                      {2047, 1, 1030},  {1, 1029, 2050}};
     if (m->tier == TIER_FULL) {
         block_cases(m, shape, sizeof shape / sizeof shape[0], 1);
     }
@@ -149,8 +194,15 @@ static void factors_and_epilogues(struct matrix *m)
                                     CASE_RESIDUAL,
                                     CASE_ALIAS,
                                     CASE_ALL,
-                                    CASE_BIAS | CASE_RELU | CASE_ALIAS};
-    static const size_t shape[][3] = {{7, 37, 19}, {14, 33, 257}, {1, 130, 20}, {30, 35, 64}};
+                                    CASE_BIAS | CASE_RELU | CASE_ALIAS,
+                                    CASE_BIAS | CASE_GELU,
+                                    CASE_GELU_TANH | CASE_SCALE | CASE_ALIAS,
+                                    CASE_SILU | CASE_RESIDUAL,
+                                    CASE_SCALE_ROWS,
+                                    CASE_SCALE_ROWS | CASE_ALL,
+                                    CASE_SCALE_ROWS | CASE_GELU | CASE_ALIAS};
+    static const size_t shape[][3] = {{7, 37, 19}, {14, 33, 257}, {1, 130, 20}, {30, 35, 64},
+                                      {37, 1, 45}, {1, 21, 258},  {70, 41, 6}};
     for (size_t s = 0; s < sizeof shape / sizeof shape[0]; s++) {
         int turn = 0;
         for (size_t a = 0; a < sizeof alphas / sizeof alphas[0]; a++) {
@@ -271,6 +323,8 @@ void matrix_gemm(struct matrix *m)
 {
     tails(m);
     depths(m);
+    lines(m);
+    bands(m);
     blocks(m);
     packed_blocks(m);
     factors_and_epilogues(m);

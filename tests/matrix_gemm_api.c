@@ -177,6 +177,20 @@ static void refused_products(struct matrix *m)
     refused(m, t2k_sgemm_team(NULL, NN, 3, 3, 4, 1, A, 4, B, 3, 0, C, 3, NULL), bad, "no team");
     t2k_epilogue e = {.size = sizeof e - 1};
     refused(m, t2k_sgemm(NN, 3, 3, 4, 1, A, 4, B, 3, 0, C, 3, &e), bad, "epilogue size");
+    const int64_t ids[4] = {0, 1, 1, 0}, outside[4] = {0, 1, 2, 0}, negative[4] = {0, -1, 0, 0};
+    e = (t2k_epilogue){.size = sizeof e, .scale = B, .lds = 3, .scale_count = 2};
+    e.scale_rows = outside;
+    refused(m, t2k_sgemm(NN, 3, 3, 4, 1, A, 4, B, 3, 0, C, 3, &e), bad, "scale id too large");
+    e.scale_rows = negative;
+    refused(m, t2k_sgemm(NN, 3, 3, 4, 1, A, 4, B, 3, 0, C, 3, &e), bad, "scale id < 0");
+    e.scale_rows = ids;
+    e.lds = 2;
+    refused(m, t2k_sgemm(NN, 3, 3, 4, 1, A, 4, B, 3, 0, C, 3, &e), bad, "lds");
+    e = (t2k_epilogue){.size = sizeof e, .scale_rows = ids, .lds = 3, .scale_count = 2};
+    refused(m, t2k_sgemm(NN, 3, 3, 4, 1, A, 4, B, 3, 0, C, 3, &e), bad, "no scale matrix");
+    e = (t2k_epilogue){
+        .size = sizeof e, .scale = B, .scale_rows = ids, .lds = 3, .scale_count = -1};
+    refused(m, t2k_sgemm(NN, 3, 3, 4, 1, A, 4, B, 3, 0, C, 3, &e), bad, "scale_count < 0");
     e = (t2k_epilogue){.size = sizeof e, .activation = (t2k_activation)9};
     refused(m, t2k_sgemm(NN, 3, 3, 4, 1, A, 4, B, 3, 0, C, 3, &e), bad, "activation");
     e = (t2k_epilogue){.size = sizeof e, .residual = B, .ldr = 2};
@@ -205,6 +219,19 @@ static void refused_products(struct matrix *m)
     refused(m, t2k_sgemm(NN, 0, 3, 0, 1, NULL, 1, NULL, 3, 0, NULL, 3, NULL), T2K_OK, "empty");
     refused(m, t2k_sgemm_batched(NN, 1, 1, 1, 1, A, 1, 1, B, 1, 1, 0, C, 1, 1, 0, NULL), T2K_OK,
             "empty batch");
+}
+
+/* The epilogue as it was before scale_rows: its size is accepted, and what lies behind not read. */
+static void older_epilogue(struct matrix *m)
+{
+    const float A[2] = {1.0f, 2.0f}, B[1] = {3.0f}, bias[1] = {0.5f};
+    const int64_t ids[2] = {7, 7};
+    float C[2];
+    const t2k_epilogue e = {
+        .size = offsetof(t2k_epilogue, scale_rows), .bias = bias, .scale_rows = ids};
+    const t2k_status status = t2k_sgemm(NN, 2, 1, 1, 1, A, 1, B, 1, 0, C, 1, &e);
+    matrix_check(m, status == T2K_OK && C[0] == 3.5f && C[1] == 6.5f, "older epilogue: %s",
+                 t2k_status_str(status));
 }
 
 static void refused_blobs(struct matrix *m)
@@ -254,5 +281,6 @@ void matrix_gemm_api(struct matrix *m)
     batches(m);
     teams(m);
     refused_products(m);
+    older_epilogue(m);
     refused_blobs(m);
 }

@@ -28,6 +28,32 @@ static size_t span(size_t rows, size_t cols, size_t ld)
     return rows == 0 || cols == 0 ? 0 : (rows - 1) * ld + cols;
 }
 
+static t2k_activation activation_of(int flags)
+{
+    return flags & CASE_RELU        ? T2K_ACT_RELU
+           : flags & CASE_GELU      ? T2K_ACT_GELU
+           : flags & CASE_GELU_TANH ? T2K_ACT_GELU_TANH
+           : flags & CASE_SILU      ? T2K_ACT_SILU
+                                    : T2K_ACT_NONE;
+}
+
+/* A matrix of scales and, for each row of C, one of its rows. */
+static void scale_rows_new(struct matrix *m, const struct gemm_case *c, struct gemm_operands *o)
+{
+    enum { COUNT = 3 };
+    const size_t lds = (c->n > 0 ? c->n : 1) + c->pad;
+    o->epilogue.scale = sealed(&o->scale, &m->rng, span(COUNT, c->n, lds), 0);
+    o->epilogue.lds = (int64_t)lds;
+    o->epilogue.scale_count = COUNT;
+    o->scale_rows = guarded_new(c->m * sizeof(int64_t), 1);
+    int64_t *rows = (int64_t *)o->scale_rows.data;
+    for (size_t i = 0; i < c->m; i++) {
+        rows[i] = (int64_t)rng_below(&m->rng, COUNT);
+    }
+    guarded_seal(&o->scale_rows);
+    o->epilogue.scale_rows = rows;
+}
+
 void gemm_operands_new(struct matrix *m, const struct gemm_case *c, struct gemm_operands *o)
 {
     const int ta = c->trans_a == T2K_TRANS, tb = c->trans_b == T2K_TRANS;
@@ -46,11 +72,13 @@ void gemm_operands_new(struct matrix *m, const struct gemm_case *c, struct gemm_
         o->before[i] = c->flags & CASE_NAN_C ? NAN : rng_uniform(&m->rng);
     }
     o->epilogue.size = sizeof o->epilogue;
-    o->epilogue.activation = c->flags & CASE_RELU ? T2K_ACT_RELU : T2K_ACT_NONE;
+    o->epilogue.activation = activation_of(c->flags);
     if (c->flags & CASE_BIAS) {
         o->epilogue.bias = sealed(&o->bias, &m->rng, c->n, 0);
     }
-    if (c->flags & CASE_SCALE) {
+    if (c->flags & CASE_SCALE_ROWS) {
+        scale_rows_new(m, c, o);
+    } else if (c->flags & CASE_SCALE) {
         o->epilogue.scale = sealed(&o->scale, &m->rng, c->n, 0);
     }
     if (c->flags & CASE_RESIDUAL) {
@@ -61,7 +89,8 @@ void gemm_operands_new(struct matrix *m, const struct gemm_case *c, struct gemm_
 
 void gemm_operands_free(struct gemm_operands *o)
 {
-    struct guarded *all[] = {&o->a, &o->b, &o->c, &o->bias, &o->scale, &o->residual};
+    struct guarded *all[] = {&o->a,     &o->b,          &o->c,       &o->bias,
+                             &o->scale, &o->scale_rows, &o->residual};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         if (all[i]->map != NULL) {
             guarded_free(all[i]);
@@ -76,7 +105,7 @@ const t2k_epilogue *gemm_epilogue(const struct gemm_case *c, struct gemm_operand
         o->epilogue.residual = C;
         o->epilogue.ldr = (int64_t)o->ldc;
     }
-    return c->flags & (CASE_ALL | CASE_ALIAS) ? &o->epilogue : NULL;
+    return c->flags & CASE_EPILOGUE ? &o->epilogue : NULL;
 }
 
 static void check_error(struct matrix *m, const struct gemm_case *c, const struct gemm_operands *o,
@@ -137,8 +166,8 @@ static void try_way(struct matrix *m, const struct gemm_case *c, struct gemm_ope
     matrix_check(m, guarded_intact(&o->c), "%zux%zux%zu %s wrote before C", c->m, c->n, c->k, way);
     if (packed == NULL && threads == 1) {
         matrix_result(m, c->full_only, C, o->c_count);
-        if (m->isa == 0 && (c->flags & (CASE_ALL | CASE_ALIAS | CASE_SPECIAL)) == 0 &&
-            isfinite(c->alpha) && c->alpha != 0.0f && isfinite(c->beta)) {
+        if (m->isa == 0 && (c->flags & (CASE_EPILOGUE | CASE_SPECIAL)) == 0 && isfinite(c->alpha) &&
+            c->alpha != 0.0f && isfinite(c->beta)) {
             check_error(m, c, o, C);
         }
     }

@@ -11,9 +11,14 @@ enum {
     CASE_RESIDUAL = 8,
     CASE_ALIAS = 16, /* the residual is C itself */
     CASE_ALL = 15,
-    CASE_NAN_AB = 32,  /* A and B hold NaN only: nothing of them may be read into C */
-    CASE_NAN_C = 64,   /* C holds NaN before */
-    CASE_SPECIAL = 128 /* some elements of A and B are NaN, infinite, denormal, huge, -0 */
+    CASE_NAN_AB = 32,   /* A and B hold NaN only: nothing of them may be read into C */
+    CASE_NAN_C = 64,    /* C holds NaN before */
+    CASE_SPECIAL = 128, /* some elements of A and B are NaN, infinite, denormal, huge, -0 */
+    CASE_GELU = 256,    /* these in place of relu */
+    CASE_GELU_TANH = 512,
+    CASE_SILU = 1024,
+    CASE_SCALE_ROWS = 2048, /* the scale is a matrix of three rows */
+    CASE_EPILOGUE = CASE_ALL | CASE_ALIAS | CASE_GELU | CASE_GELU_TANH | CASE_SILU | CASE_SCALE_ROWS
 };
 
 struct gemm_case {
@@ -28,7 +33,7 @@ struct gemm_case {
 
 /* Operands of a case: sealed inputs that end at an unmapped page. */
 struct gemm_operands {
-    struct guarded a, b, c, bias, scale, residual;
+    struct guarded a, b, c, bias, scale, scale_rows, residual;
     const float *A, *B;
     float *before; /* C before the call (c_count) */
     size_t lda, ldb, ldc, ldr, c_count;

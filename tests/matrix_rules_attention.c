@@ -37,6 +37,13 @@ static float score(const t2k_attention_args *a, size_t query, size_t key)
     return s;
 }
 
+/* exp() of what is not above 0, where everything below 2^-126.5 is +0. */
+static float weight(float x)
+{
+    const float magic = 12583039.0f; /* 1.5 * 2^23 + 127 */
+    return fmaf(x, 0x1.715476p+0f, magic) - magic < -126.0f ? 0.0f : rule_exp(x);
+}
+
 /* One block of keys of the online softmax; O (channels), *m and *l are its running state. */
 static void block_of_keys(const t2k_attention_args *a, size_t query, size_t first, size_t count,
                           float *O, float *m, float *l)
@@ -48,9 +55,9 @@ static void block_of_keys(const t2k_attention_args *a, size_t query, size_t firs
         top = s[key] > top ? s[key] : top;
     }
     const float base = top == -INFINITY ? 0.0f : top;
-    const float corr = rule_exp(*m - base);
+    const float corr = weight(*m - base);
     for (size_t key = 0; key < count; key++) {
-        s[key] = rule_exp(s[key] - base);
+        s[key] = weight(s[key] - base);
         sum = sum + s[key];
     }
     for (size_t c = 0; c < channels; c++) {
@@ -146,6 +153,55 @@ static void decode(struct matrix *m, const t2k_attention_args *whole)
     }
 }
 
+/* A sequence decoded with a cache of keys and values, `step` queries at a time with the keys up to
+ * the last of them, gives the bits of the pass over all of it under a causal mask. */
+static void cached(struct matrix *m, int64_t step, int64_t channels)
+{
+    enum { LENGTH = 140, HEADS = 6, SHARED = 2, MOST = LENGTH * HEADS * 24 };
+    static float x[3][MOST], all[MOST], parts[MOST];
+    for (size_t i = 0; i < 3; i++) {
+        rng_fill(&m->rng, x[i], MOST);
+    }
+    t2k_attention_args a = {.size = sizeof a, .queries = LENGTH, .keys = LENGTH, .items = 1};
+    a.heads = HEADS;
+    a.kv_heads = SHARED;
+    a.head_dim = channels;
+    a.scale = 1.3f;
+    a.q = x[0];
+    a.k = x[1];
+    a.v = x[2];
+    a.out = all;
+    a.q_row = a.out_row = HEADS * channels;
+    a.k_row = a.v_row = SHARED * channels;
+    a.mask_kind = T2K_MASK_CAUSAL;
+    matrix_check(m, t2k_attention(&a) == T2K_OK, "rule 11: all of a sequence");
+    matrix_result(m, 0, all, (size_t)(LENGTH * HEADS * channels));
+    for (int64_t first = 0; first < LENGTH; first += step) {
+        t2k_attention_args part = a;
+        part.queries = step < LENGTH - first ? step : LENGTH - first;
+        part.keys = first + part.queries;
+        part.q = a.q + first * a.q_row;
+        part.out = parts + first * a.out_row;
+        matrix_check(m, t2k_attention(&part) == T2K_OK, "rule 11: from query %d", (int)first);
+    }
+    matrix_same(m, parts, all, (size_t)(LENGTH * HEADS * channels),
+                "rule 11: %d queries at a time, %d channels", (int)step, (int)channels);
+}
+
+/* Weights below 2^-126.5 are +0, also where V would make them show. */
+static void smallest(struct matrix *m)
+{
+    t2k_attention_args a = open_head(m, 19);
+    for (size_t at = 0; at < QUERIES * KEYS; at++) {
+        added[at] = at % 2 == 0 ? -80.0f - 0.1f * (float)(at % KEYS) : 0.0f;
+    }
+    for (size_t key = 0; key < KEYS * 19; key++) {
+        v[key] = key / 19 % 2 == 0 ? 3e38f * v[key] : 0.0f;
+    }
+    set_mask(&a, T2K_MASK_ADD);
+    compare(m, &a, "rule 11: smallest weights");
+}
+
 /* Blocks of 64 keys from key 0, also when decoding; a causal mask skips whole blocks. */
 void rule_11(struct matrix *m)
 {
@@ -174,6 +230,11 @@ void rule_11(struct matrix *m)
         }
         compare(m, &a, "rule 11: the beginning blocked");
     }
+    for (int64_t step = 1; step <= 11; step += step < 5 ? 1 : 6) {
+        cached(m, step, 24);
+        cached(m, step, 9);
+    }
+    smallest(m);
 }
 
 /* ---- rule 12 -------------------------------------------------------------------------------- */

@@ -70,17 +70,25 @@ static void norm_row(size_t n, const float *v, const struct norm *p, float *out)
         z[i] = p->scale != NULL ? v[i] * p->scale[i] : v[i];
         z[i] = p->residual != NULL ? z[i] + p->residual[i] : z[i];
     }
-    const float mean = sum_of(n, z) / count;
-    for (size_t i = 0; i < n; i++) {
-        d[i] = z[i] - mean;
-        square[i % 64] = fmaf(d[i], d[i], square[i % 64]);
+    const size_t head = n < 64 ? n : 64;
+    float mean = sum_of(head, z) / (float)head, shift = 0.0f, variance = 0.0f;
+    for (int again = 0; again < 2; again++) {
+        memset(square, 0, sizeof square);
+        for (size_t i = 0; i < n; i++) {
+            d[i] = z[i] - mean;
+            square[i % 64] = fmaf(d[i], d[i], square[i % 64]);
+        }
+        shift = sum_of(n, d) / count;
+        variance = fmaf(-shift, shift, tree(square) / count);
+        variance = 0.0f > variance ? 0.0f : variance;
+        if (again == 1 || n <= 64 || !(shift * shift > variance + variance)) {
+            break;
+        }
+        mean = mean + shift;
     }
-    const float shift = sum_of(n, d) / count;
-    float variance = fmaf(-shift, shift, tree(square) / count);
-    variance = 0.0f > variance ? 0.0f : variance;
     const float spread = variance + p->eps, root = sqrtf(spread), inverse = 1.0f / root;
     for (size_t i = 0; i < n; i++) {
-        const float t = ((z[i] - mean) - shift) * inverse;
+        const float t = fmaf(z[i] - mean, inverse, fmaf(-shift, inverse, 0.0f));
         if (p->weight != NULL && p->bias != NULL) {
             out[i] = fmaf(t, p->weight[i], p->bias[i]);
         } else {
@@ -132,6 +140,54 @@ static void norm_case(struct matrix *m, size_t n, unsigned given)
     matrix_result(m, 0, y, ROWS * n);
 }
 
+/* The first 64 elements are far off the mean: a second m0. */
+static void far_head_case(struct matrix *m, size_t n)
+{
+    struct norm p = {.eps = 1e-5f};
+    for (size_t r = 0; r < ROWS; r++) {
+        fill_full(&m->rng, n, x + r * n);
+        for (size_t i = 0; i < 64 && i < n; i++) {
+            x[r * n + i] += 10.0f * (float)r;
+        }
+        norm_row(n, x + r * n, &p, want + r * n);
+    }
+    const int64_t cols = (int64_t)n;
+    matrix_check(
+        m, t2k_layer_norm(ROWS, cols, x, cols, NULL, NULL, 0, NULL, NULL, p.eps, y, cols) == T2K_OK,
+        "rule 7");
+    matrix_same(m, y, want, ROWS * n, "rule 7: layer norm of %zu with a far head", n);
+    matrix_result(m, 0, y, ROWS * n);
+}
+
+static void rms_case(struct matrix *m, size_t n, unsigned given)
+{
+    static float weight[LONGEST], sum[ROWS * LONGEST], z[ROWS * LONGEST];
+    rng_fill(&m->rng, weight, n);
+    rng_fill(&m->rng, residual, ROWS * n);
+    for (size_t r = 0; r < ROWS; r++) {
+        float square[64] = {0};
+        fill_full(&m->rng, n, x + r * n);
+        for (size_t i = r * n; i < (r + 1) * n; i++) {
+            z[i] = given & 1 ? x[i] + residual[i] : x[i];
+            square[(i - r * n) % 64] = fmaf(z[i], z[i], square[(i - r * n) % 64]);
+        }
+        const float spread = tree(square) / (float)n + 1e-5f, root = sqrtf(spread);
+        const float inverse = 1.0f / root;
+        for (size_t i = 0; i < n; i++) {
+            const float t = z[r * n + i] * inverse;
+            want[r * n + i] = given & 2 ? t * weight[i] : t;
+        }
+    }
+    const int64_t cols = (int64_t)n;
+    matrix_check(m,
+                 t2k_rms_norm(ROWS, cols, x, cols, given & 1 ? residual : NULL, cols,
+                              given & 2 ? weight : NULL, 1e-5f, sum, cols, y, cols) == T2K_OK,
+                 "rule 7");
+    matrix_same(m, y, want, ROWS * n, "rule 7: RMS norm of %zu, given %u", n, given);
+    matrix_same(m, sum, z, ROWS * n, "rule 7: RMS norm's sum of %zu, given %u", n, given);
+    matrix_result(m, 0, y, ROWS * n);
+}
+
 /* Neither a serial sum nor 32 lanes have these bits. */
 static void check_lanes_show(struct matrix *m)
 {
@@ -158,6 +214,10 @@ void rule_7(struct matrix *m)
         softmax_case(m, lengths[i]);
         norm_case(m, lengths[i], (unsigned)(15 - i));
         norm_case(m, lengths[i], (unsigned)(5 + i));
+        rms_case(m, lengths[i], (unsigned)i);
+    }
+    for (size_t n = 300; n <= 2100; n += 600) {
+        far_head_case(m, n);
     }
     check_lanes_show(m);
 }

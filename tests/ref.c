@@ -1,6 +1,6 @@
 #include "ref.h"
 
-#include "core/constants.h"
+#include "core/table.h"
 
 #include <math.h>
 
@@ -44,6 +44,28 @@ static float strict_element(t2k_transpose trans_a, t2k_transpose trans_b, size_t
     return v;
 }
 
+/* The other activations have suites of their own: here the scalar kernels are the reference. */
+static float strict_activation(float v, t2k_activation activation)
+{
+    const t2k_table *scalar = t2k_table_own(0);
+    switch (activation) {
+    case T2K_ACT_NONE:
+        break;
+    case T2K_ACT_RELU:
+        return v < 0.0f ? 0.0f : v;
+    case T2K_ACT_GELU:
+        scalar->gelu(1, &v, &v);
+        break;
+    case T2K_ACT_GELU_TANH:
+        scalar->gelu_tanh(1, &v, &v);
+        break;
+    case T2K_ACT_SILU:
+        scalar->silu(1, &v, &v);
+        break;
+    }
+    return v;
+}
+
 void ref_sgemm_strict(t2k_transpose trans_a, t2k_transpose trans_b, size_t m, size_t n, size_t k,
                       float alpha, const float *A, size_t lda, const float *B, size_t ldb,
                       float beta, float *C, size_t ldc, const t2k_epilogue *e)
@@ -55,11 +77,13 @@ void ref_sgemm_strict(t2k_transpose trans_a, t2k_transpose trans_b, size_t m, si
             if (e != NULL && e->bias != NULL) {
                 v += e->bias[j];
             }
-            if (e != NULL && e->scale != NULL) {
+            if (e != NULL && e->scale_rows != NULL) {
+                v *= e->scale[e->scale_rows[i] * e->lds + (int64_t)j];
+            } else if (e != NULL && e->scale != NULL) {
                 v *= e->scale[j];
             }
-            if (e != NULL && e->activation == T2K_ACT_RELU) {
-                v = v < 0.0f ? 0.0f : v;
+            if (e != NULL) {
+                v = strict_activation(v, e->activation);
             }
             if (e != NULL && e->residual != NULL) {
                 v += e->residual[i * (size_t)e->ldr + j];

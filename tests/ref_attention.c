@@ -18,6 +18,9 @@ static int masked(const t2k_attention_args *a, int64_t item, int64_t head, int64
         *add = ((const float *)a->mask)[at];
         return *add == -INFINITY;
     }
+    if (a->mask_kind == T2K_MASK_CAUSAL) {
+        return s > l + a->keys - a->queries;
+    }
     return 0;
 }
 
@@ -25,10 +28,11 @@ static void row(const t2k_attention_args *a, int64_t item, int64_t head, int64_t
                 double *error, double *out, double *bound)
 {
     const double u = 0x1p-24;
+    const int64_t shared = a->kv_heads > 0 ? head / (a->heads / a->kv_heads) : head;
     const float *q = a->q + l * a->q_row + item * a->q_item + head * a->head_dim;
     double top = -INFINITY, sum = 0.0, spread = 0.0;
     for (int64_t s = 0; s < a->keys; s++) {
-        const float *k = a->k + s * a->k_row + item * a->k_item + head * a->head_dim;
+        const float *k = a->k + s * a->k_row + item * a->k_item + shared * a->head_dim;
         double dot = 0.0, size = 0.0, add;
         for (int64_t c = 0; c < a->head_dim; c++) {
             double x = (double)q[c] * (double)a->scale * (double)k[c];
@@ -55,16 +59,17 @@ static void row(const t2k_attention_args *a, int64_t item, int64_t head, int64_t
         spread += weight[s] * error[s];
     }
     for (int64_t c = 0; c < a->head_dim; c++) {
-        double value = 0.0, size = 0.0, moved = 0.0;
+        double value = 0.0, size = 0.0, moved = 0.0, lost = 0.0;
         for (int64_t s = 0; s < a->keys; s++) {
-            double v = a->v[s * a->v_row + item * a->v_item + head * a->head_dim + c];
+            double v = a->v[s * a->v_row + item * a->v_item + shared * a->head_dim + c];
             value += weight[s] * v;
             size += weight[s] * fabs(v);
+            lost += weight[s] < 0x1p-125 && weight[s] > 0.0 ? fabs(v) : 0.0;
             moved += weight[s] * fabs(v) * error[s];
         }
         double empty = a->empty_row == T2K_EMPTY_ZERO ? 0.0 : NAN;
         out[c] = isinf(top) ? empty : value;
-        bound[c] = moved + size * spread + 0x1p-140;
+        bound[c] = moved + size * spread + lost * 0x1p-126 + 0x1p-140;
     }
 }
 

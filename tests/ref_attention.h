@@ -9,7 +9,8 @@
  * and p_j the weights, the relative error of weight j before normalization is at most
  *   e_j = u * ((head_dim + 3) sum |q k scale| + 2 |s_j| + 2 |s_j - max| + min(keys, 64) +
  *              6 blocks + 8)
- * and the bound of a channel is  sum p_j |v_j| e_j + (sum p_j |v_j|) (sum p_j e_j) + 2^-140. */
+ * and the bound of a channel is  sum p_j |v_j| e_j + (sum p_j |v_j|) (sum p_j e_j) + 2^-140,
+ * and 2^-126 |v_j| more for each weight below 2^-125, which counts as 0. */
 void ref_attention(const t2k_attention_args *args, double *out, double *bound);
 
 #endif

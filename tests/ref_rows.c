@@ -57,6 +57,23 @@ void ref_layer_norm(size_t n, const float *x, const float *scale, const float *r
     }
 }
 
+void ref_rms_norm(size_t n, const float *x, const float *residual, const float *weight, float eps,
+                  float *z, double *y, double *allowed)
+{
+    double square = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        z[i] = residual != NULL ? x[i] + residual[i] : x[i];
+        square += (double)z[i] * (double)z[i] / (double)n;
+    }
+    const double inverse = 1.0 / sqrt(square + (double)eps);
+    for (size_t i = 0; i < n; i++) {
+        const double w = weight != NULL ? (double)weight[i] : 1.0;
+        /* An infinity is a NaN for its whole row. */
+        y[i] = isfinite(square) ? (double)z[i] * inverse * w : (double)NAN;
+        allowed[i] = ((double)n / 128 + 8) * EPS * fabs(y[i]) + 0x1p-148;
+    }
+}
+
 double ref_mean(size_t rows, size_t cols, const float *X, size_t ldx, double *mean_abs)
 {
     double sum = 0.0, lost = 0.0, sum_abs = 0.0;

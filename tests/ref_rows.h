@@ -16,6 +16,10 @@ void ref_softmax(size_t n, const float *x, double *y, double *allowed);
 void ref_layer_norm(size_t n, const float *x, const float *scale, const float *residual,
                     const float *weight, const float *bias, float eps, double *y, double *allowed);
 
+/* One row of RMS norm; z (n) as t2k.h defines it, the rest in double; allowed (n): t2k.h's bound. */
+void ref_rms_norm(size_t n, const float *x, const float *residual, const float *weight, float eps,
+                  float *z, double *y, double *allowed);
+
 /* Mean, summed in rising order with compensation, and the mean of the absolute values. */
 double ref_mean(size_t rows, size_t cols, const float *X, size_t ldx, double *mean_abs);
 

@@ -3,28 +3,40 @@
 #include "simd/simd_avx2.h"
 
 #define ATT_VECS 2
+#define ATT_FEW 3
+#define ATT_COPY 1
 
-/* 8 x 8: pairs, then quads within 128 bits, then the halves. */
-static inline __attribute__((always_inline)) void att_transpose(vf *r)
+/* Rows j and j + 4 side by side, the second inserted from memory; then 4 x 4 within each 128 bits:
+ * two thirds of the shuffles of a transpose that starts from whole rows. */
+static inline __attribute__((always_inline)) void att_load_quad(const float *x, size_t ldx,
+                                                                size_t rows, vf *r)
 {
-    vf a[8], b[8];
+    __m256 a[4];
     T2K_UNROLL
-    for (int i = 0; i < 8; i += 2) {
-        a[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-        a[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    for (size_t j = 0; j < 4; j++) {
+        a[j] = j < rows ? _mm256_zextps128_ps256(_mm_loadu_ps(x + j * ldx)) : _mm256_setzero_ps();
+        if (j + 4 < rows) {
+            a[j] = _mm256_insertf128_ps(a[j], _mm_loadu_ps(x + (j + 4) * ldx), 1);
+        }
     }
-    T2K_UNROLL
-    for (int i = 0; i < 8; i += 4) {
-        b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
-        b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
-        b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
-        b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
-    }
-    T2K_UNROLL
-    for (int i = 0; i < 4; i++) {
-        r[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
-        r[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
-    }
+    __m256 b0 = _mm256_unpacklo_ps(a[0], a[1]), b1 = _mm256_unpackhi_ps(a[0], a[1]);
+    __m256 b2 = _mm256_unpacklo_ps(a[2], a[3]), b3 = _mm256_unpackhi_ps(a[2], a[3]);
+    r[0] = _mm256_shuffle_ps(b0, b2, 0x44);
+    r[1] = _mm256_shuffle_ps(b0, b2, 0xee);
+    r[2] = _mm256_shuffle_ps(b1, b3, 0x44);
+    r[3] = _mm256_shuffle_ps(b1, b3, 0xee);
 }
+
+/* Bit i is set where byte i of 64 is not 0. */
+static inline uint64_t att_bits_64(const uint8_t *x)
+{
+    const __m256i zero = _mm256_setzero_si256();
+    __m256i a = _mm256_loadu_si256((const __m256i *)(const void *)x);
+    __m256i b = _mm256_loadu_si256((const __m256i *)(const void *)(x + 32));
+    uint32_t low = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(a, zero));
+    uint32_t high = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(b, zero));
+    return ~((uint64_t)high << 32 | low);
+}
+#define ATT_BITS_64 att_bits_64
 
 #include "tmpl/attention.h"

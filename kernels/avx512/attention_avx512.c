@@ -3,34 +3,42 @@
 #include "simd/simd_avx512.h"
 
 #define ATT_VECS 4
+#define ATT_FEW 4
+#define ATT_COPY 0
 
-/* 16 x 16: pairs, quads within 128 bits, then the 128-bit quarters in two steps. */
-static inline __attribute__((always_inline)) void att_transpose(vf *r)
+/* Row j, j + 4, j + 8 and j + 12 side by side, inserted from memory; then 4 x 4 within each 128
+ * bits: half the shuffles of a transpose that starts from whole rows. */
+static inline __attribute__((always_inline)) void att_load_quad(const float *x, size_t ldx,
+                                                                size_t rows, vf *r)
 {
-    vf a[16], b[16];
+    __m512 a[4];
     T2K_UNROLL
-    for (int i = 0; i < 16; i += 2) {
-        a[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
-        a[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    for (size_t j = 0; j < 4; j++) {
+        a[j] = j < rows ? _mm512_zextps128_ps512(_mm_loadu_ps(x + j * ldx)) : _mm512_setzero_ps();
     }
-    T2K_UNROLL
-    for (int i = 0; i < 16; i += 4) {
-        b[i] = _mm512_shuffle_ps(a[i], a[i + 2], 0x44);
-        b[i + 1] = _mm512_shuffle_ps(a[i], a[i + 2], 0xee);
-        b[i + 2] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0x44);
-        b[i + 3] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+#define ATT_INSERT(g)                                                                      \
+    if (rows > 4 * (g)) {                                                                  \
+        T2K_UNROLL                                                                         \
+        for (size_t j = 0; j < 4; j++) {                                                   \
+            if (4 * (g) + j < rows) {                                                      \
+                a[j] = _mm512_insertf32x4(a[j], _mm_loadu_ps(x + (4 * (g) + j) * ldx), g); \
+            }                                                                              \
+        }                                                                                  \
     }
-    T2K_UNROLL
-    for (int i = 0; i < 4; i++) {
-        vf even0 = _mm512_shuffle_f32x4(b[i], b[i + 4], 0x88);
-        vf odd0 = _mm512_shuffle_f32x4(b[i], b[i + 4], 0xdd);
-        vf even1 = _mm512_shuffle_f32x4(b[i + 8], b[i + 12], 0x88);
-        vf odd1 = _mm512_shuffle_f32x4(b[i + 8], b[i + 12], 0xdd);
-        r[i] = _mm512_shuffle_f32x4(even0, even1, 0x88);
-        r[i + 8] = _mm512_shuffle_f32x4(even0, even1, 0xdd);
-        r[i + 4] = _mm512_shuffle_f32x4(odd0, odd1, 0x88);
-        r[i + 12] = _mm512_shuffle_f32x4(odd0, odd1, 0xdd);
-    }
+    ATT_INSERT(1)
+    ATT_INSERT(2)
+    ATT_INSERT(3)
+#undef ATT_INSERT
+    __m512 b0 = _mm512_unpacklo_ps(a[0], a[1]), b1 = _mm512_unpackhi_ps(a[0], a[1]);
+    __m512 b2 = _mm512_unpacklo_ps(a[2], a[3]), b3 = _mm512_unpackhi_ps(a[2], a[3]);
+    r[0] = _mm512_shuffle_ps(b0, b2, 0x44);
+    r[1] = _mm512_shuffle_ps(b0, b2, 0xee);
+    r[2] = _mm512_shuffle_ps(b1, b3, 0x44);
+    r[3] = _mm512_shuffle_ps(b1, b3, 0xee);
 }
+
+/* Bit i is set where byte i of 64 is not 0. */
+#define ATT_BITS_64(x) \
+    _cvtmask64_u64(_mm512_test_epi8_mask(_mm512_loadu_si512(x), _mm512_loadu_si512(x)))
 
 #include "tmpl/attention.h"

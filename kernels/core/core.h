@@ -8,6 +8,12 @@
 void *t2k_alloc(size_t bytes);
 void t2k_release(void *p);
 
+/* Memory for the workspaces of one parallel region, aligned to T2K_ALIGN; NULL on failure. What
+ * t2k_scratch_give() returns is kept for the next region: fresh pages would cost more than a
+ * product of a few hundred rows and columns. Large pages are asked for. */
+void *t2k_scratch_take(size_t bytes);
+void t2k_scratch_give(void *p);
+
 /* *out = a * b or a + b; nonzero on overflow. */
 static inline int t2k_mul_overflow(size_t a, size_t b, size_t *out)
 {

@@ -13,7 +13,8 @@
 
 /* What happens to finished chunk sums c, see docs/numerics.md rule 1. */
 typedef enum t2k_gemm_mode {
-    T2K_GEMM_GENERAL, /* by the fields below */
+    T2K_GEMM_GENERAL, /* by the fields below, in registers: activation none or relu, one scale */
+    T2K_GEMM_MEMORY,  /* by the fields below, whatever they are, by way of `space` */
     T2K_GEMM_STORE,   /* C = c: first chunk, alpha = 1, beta = 0, no epilogue to follow */
     T2K_GEMM_ADD      /* C = c + C: a later chunk, alpha = 1, no epilogue to follow */
 } t2k_gemm_mode;
@@ -21,14 +22,16 @@ typedef enum t2k_gemm_mode {
 typedef struct t2k_gemm_out {
     t2k_gemm_mode mode; /* STORE and ADD are shortcuts with the bits of the general way */
     float alpha;
-    float beta;            /* used when first and nonzero */
-    int first;             /* first chunk of k: v = alpha*c (beta = 0) or fma(alpha, c, beta*C) */
-    int last;              /* last chunk: the epilogue follows */
-    int relu;              /* this and the rest only when last */
-    const float *bias;     /* (n) from this block's first column on, or NULL */
-    const float *scale;    /* (n) or NULL */
+    float beta; /* used when first and nonzero */
+    int first;  /* first chunk of k: v = alpha*c (beta = 0) or fma(alpha, c, beta*C) */
+    t2k_activation activation; /* this and the rest: empty but for the last chunk of k */
+    const float *bias;         /* (n) from this block's first column on, or NULL */
+    const float *scale;        /* (n) or NULL; with scale_rows a matrix of such rows, lds apart */
+    const int64_t *scale_rows; /* (m) or NULL: which of them multiplies row i */
+    size_t lds;
     const float *residual; /* (m, n), row stride ldr, or NULL */
     size_t ldr;
+    float *space; /* for a tile's sums, inside a group */
 } t2k_gemm_out;
 
 /* *out for the part of its block that starts at row i, column j. */
@@ -37,6 +40,7 @@ static inline t2k_gemm_out t2k_gemm_out_at(const t2k_gemm_out *out, size_t i, si
     t2k_gemm_out part = *out;
     part.bias = out->bias != NULL ? out->bias + j : NULL;
     part.scale = out->scale != NULL ? out->scale + j : NULL;
+    part.scale_rows = out->scale_rows != NULL ? out->scale_rows + i : NULL;
     part.residual = out->residual != NULL ? out->residual + i * out->ldr + j : NULL;
     return part;
 }
@@ -62,6 +66,12 @@ typedef void t2k_gemm_pack_b_fn(size_t n, size_t kc, const float *B, size_t b_k,
 typedef void t2k_gemm_block_fn(size_t m, size_t n, size_t kc, const float *A, const float *B,
                                size_t b_panel, float *C, size_t ldc, const t2k_gemm_out *out);
 
+/* C (m, nr) from packed A and one panel's columns of B in place, rows b_k apart, whose panel is
+ * packed on the way; asks for `next`, kc such rows elsewhere (or NULL). */
+typedef void t2k_gemm_fuse_fn(size_t m, size_t kc, const float *A, const float *B, size_t b_k,
+                              const float *next, float *panel, float *C, size_t ldc,
+                              const t2k_gemm_out *out);
+
 /* C (m, n) from A in place, element (i, p) at A[i * a_m + p * a_k], and B either packed
  * (padded = 1, b_k = nr) or in place (padded = 0, row-major with row stride b_k, b_panel = nr, n a
  * multiple of the group's direct_step). Made for few rows and for small products. */
@@ -71,6 +81,12 @@ typedef void t2k_gemm_strip_fn(size_t m, size_t n, size_t kc, const float *A, si
 
 /* C (m, n) = beta * C (+0 where beta = 0), then the epilogue: a product of nothing. */
 typedef void t2k_gemm_scale_fn(size_t m, size_t n, float *C, size_t ldc, const t2k_gemm_out *out);
+
+/* One column (column = 1, C[i * ldc]) or one row (C[i]) of C, its elements being rows of A times x:
+ * C_i from the sum of A[i * a_m + p] * x[p * x_k], m at least the group's line_rows. */
+typedef void t2k_gemm_lines_fn(size_t m, size_t kc, const float *A, size_t a_m, const float *x,
+                               size_t x_k, float *C, size_t ldc, int column,
+                               const t2k_gemm_out *out);
 
 typedef const struct t2k_gemm_group {
     size_t mr, nr; /* tile of the micro-kernel */
@@ -82,9 +98,53 @@ typedef const struct t2k_gemm_group {
     t2k_gemm_pack_a_fn *pack_a;
     t2k_gemm_pack_b_fn *pack_b;
     t2k_gemm_block_fn *block;
+    t2k_gemm_fuse_fn *fuse; /* NULL where `packs` */
     t2k_gemm_strip_fn *strip;
     t2k_gemm_scale_fn *scale;
+    t2k_gemm_lines_fn *lines;
+    size_t line_rows; /* 0: the group has no `lines` */
+    int packs;        /* operands may only be read by pack_a and pack_b, which change them */
 } t2k_gemm_group;
+
+/* ---- product: classes fast and bf16 --------------------------------------------------------- */
+
+/* Writes C (m, n) from chunk sums t, row stride ldt, as `out` says; reads whole vectors of t, so up
+ * to 15 floats behind its last row. */
+typedef void t2k_gemm_finish_fn(const float *t, size_t ldt, size_t m, size_t n, float *C,
+                                size_t ldc, const t2k_gemm_out *out);
+
+/* t (m, n) = A B^T, both contiguous along k: A (m, k), B (n, k), row strides a_m, b_n, ldt. */
+typedef void t2k_gemm_dots_fn(size_t m, size_t n, size_t k, const float *A, size_t a_m,
+                              const float *B, size_t b_n, float *t, size_t ldt);
+
+/* A matrix unit. Operands are packed by panels of up to T2K_TILE_LINES rows of op(A) or columns of
+ * op(B) and kc steps of k, T2K_TILE_PANEL(parts, kc) bytes each, aligned to T2K_ALIGN. */
+#define T2K_TILE_LINES ((size_t)32)
+#define T2K_TILE_STEP ((size_t)32) /* of k in one tile */
+#define T2K_TILE_PANEL(parts, kc)                                                     \
+    (T2K_ALIGN + ((size_t)(kc) + T2K_TILE_STEP - 1) / T2K_TILE_STEP * T2K_TILE_STEP * \
+                     T2K_TILE_LINES * sizeof(uint16_t) * (size_t)(parts))
+
+typedef void t2k_tiles_state_fn(void);
+
+/* One panel: line l's element p at X[l * line + p * step], one stride being 1. */
+typedef void t2k_tiles_pack_fn(size_t lines, size_t kc, const float *X, size_t line, size_t step,
+                               unsigned char *panel);
+
+/* Chunk sums of m lines of A's panel by n of B's, m, n <= T2K_TILE_LINES, to t; 16 x 16 blocks are
+ * written whole. space: 2 * T2K_TILE_LINES * kc floats, aligned. */
+typedef void t2k_tiles_product_fn(size_t m, size_t n, size_t kc, const unsigned char *A,
+                                  const unsigned char *B, float *t, size_t ldt, float *space);
+
+typedef const struct t2k_gemm_tiles {
+    const char *note; /* what serves the class, see t2k_numerics_note() */
+    size_t parts;     /* bf16 numbers per operand; 0: no matrix unit, and nothing else is set */
+    size_t chunk_k;   /* k per chunk */
+    size_t few_rows;  /* up to this many rows of unpacked operands vectors are faster */
+    t2k_tiles_state_fn *open, *close; /* around products, on each thread */
+    t2k_tiles_pack_fn *pack_a, *pack_b;
+    t2k_tiles_product_fn *product;
+} t2k_gemm_tiles;
 
 /* ---- rows and elements ---------------------------------------------------------------------- */
 
@@ -96,11 +156,16 @@ typedef struct t2k_norm_params {
     const float *residual; /* (rows, cols) or NULL */
     size_t ldr;
     const float *weight; /* (cols) or NULL */
-    const float *bias;   /* (cols) or NULL */
+    const float *bias;   /* (cols) or NULL; RMS norm has none */
     float eps;
+    float *sum; /* (rows, cols) or NULL: z is stored there too; may be X or residual */
+    size_t lds;
+    int stream; /* Y would only push other things out of the caches */
 } t2k_norm_params;
 typedef void t2k_layer_norm_fn(size_t rows, size_t cols, const float *X, size_t ldx,
                                const t2k_norm_params *params, float *Y, size_t ldy);
+typedef void t2k_rms_norm_fn(size_t rows, size_t cols, const float *X, size_t ldx,
+                             const t2k_norm_params *params, float *Y, size_t ldy);
 
 /* sums[i] = sum of row i in double, 64 lanes and the fixed tree. */
 typedef void t2k_row_sums_fn(size_t rows, size_t cols, const float *X, size_t ldx, double *sums);
@@ -118,16 +183,17 @@ typedef void t2k_dropout_fn(size_t n, const float *X, uint32_t threshold, float 
 
 /* ---- attention ------------------------------------------------------------------------------ */
 
-/* Floats of an attention tile's workspace: Q packed and the running O, then the scores, one group
- * of V and six rows of per-query numbers. */
-#define T2K_ATTENTION_FLOATS(head_dim)                                          \
-    ((2 * (((size_t)(head_dim) + 15) / 16 * 16) + 2 * T2K_ATTENTION_KEYS + 6) * \
-     T2K_ATTENTION_QUERIES)
+/* Floats of an attention tile's workspace: Q packed, the running O and V of a block, then the
+ * scores and eight rows of per-query numbers. */
+#define T2K_ATTENTION_FLOATS(head_dim) \
+    ((3 * (((size_t)(head_dim) + 15) / 16 * 16) + T2K_ATTENTION_KEYS + 8) * T2K_ATTENTION_QUERIES)
 
-/* Queries first_query .. first_query + queries - 1 of one (item, head) of args, 1 <= queries <=
- * T2K_ATTENTION_QUERIES. workspace: T2K_ATTENTION_FLOATS(head_dim), aligned to T2K_ALIGN. */
+/* Queries first_query .. first_query + queries - 1 of `heads` heads of one item of args, from
+ * `head` on; args is of full size and its kv_heads not 0. Either heads = 1 and 1 <= queries <=
+ * T2K_ATTENTION_QUERIES, or the heads share one head of k and v and heads * queries <=
+ * T2K_ATTENTION_FEW. workspace: T2K_ATTENTION_FLOATS(head_dim), aligned to T2K_ALIGN. */
 typedef void t2k_attention_fn(const t2k_attention_args *args, size_t item, size_t head,
-                              size_t first_query, size_t queries, float *workspace);
+                              size_t heads, size_t first_query, size_t queries, float *workspace);
 
 /* ---- probes: what a core can do, for the benchmark (tmpl/probe.h) ---------------------------- */
 

@@ -3,12 +3,15 @@
 #include "ops/args.h"
 #include "ops/team.h"
 
+#include <stddef.h>
+#include <string.h>
+
 _Static_assert(T2K_ATTENTION_FLOATS(T2K_ATTENTION_WIDTH) * sizeof(float) <= T2K_WORKSPACE_BYTES,
                "a tile's workspace is part of a thread's");
 
 static int bad_mask(const t2k_attention_args *a)
 {
-    if (a->mask_kind == T2K_MASK_NONE) {
+    if (a->mask_kind == T2K_MASK_NONE || a->mask_kind == T2K_MASK_CAUSAL) {
         return 0;
     }
     if (a->mask_kind != T2K_MASK_BOOL && a->mask_kind != T2K_MASK_ADD) {
@@ -24,100 +27,149 @@ static int bad_mask(const t2k_attention_args *a)
            t2k_too_far(a->queries, a->mask_row, a->items, a->mask_item, heads, size);
 }
 
-/* T2K_OK, with *tiles the number of tiles of all heads: 0 when there is nothing to compute. */
-static t2k_status check(const t2k_attention_args *a, size_t *tiles)
+/* The work of a call: args of full size, cut into units that threads take. */
+struct job {
+    const t2k_table *table;
+    t2k_attention_args args;
+    size_t heads; /* of one kernel call: more than 1 where they share keys and values */
+    size_t calls; /* kernel calls for the heads of an item */
+    size_t tiles; /* of the queries of a head */
+    size_t units; /* in all; 0 when there is nothing to compute */
+};
+
+/* args as the kernels take them: of full size, kv_heads not 0. */
+static int complete(const t2k_attention_args *args, t2k_attention_args *a)
+{
+    const size_t first = offsetof(t2k_attention_args, kv_heads);
+    if (args == NULL || (args->size != sizeof *a && args->size != first)) {
+        return 0;
+    }
+    memset(a, 0, sizeof *a);
+    memcpy(a, args, args->size);
+    if (a->kv_heads == 0) {
+        a->kv_heads = a->heads;
+    }
+    return 1;
+}
+
+static void divide(struct job *job)
+{
+    const t2k_attention_args *a = &job->args;
+    const size_t group = (size_t)(a->heads / a->kv_heads);
+    job->heads = 1;
+    if (a->queries == 1) { /* decoding: the heads of a group read the same keys and values */
+        job->heads = group < T2K_ATTENTION_FEW ? group : T2K_ATTENTION_FEW;
+    }
+    job->calls = (size_t)a->kv_heads * ((group + job->heads - 1) / job->heads);
+    job->tiles = ((size_t)a->queries - 1) / T2K_ATTENTION_QUERIES + 1;
+    /* No overflow: out has at least as many elements. */
+    job->units = (size_t)a->items * job->calls * job->tiles;
+}
+
+/* T2K_OK, with what there is to do in *job. */
+static t2k_status check(const t2k_attention_args *args, struct job *job)
 {
     const int64_t size = sizeof(float);
-    if (a == NULL || a->size != sizeof *a || a->queries < 0 || a->keys < 0 || a->items < 0 ||
-        a->heads < 0 || a->head_dim < 0 || a->head_dim > T2K_ATTENTION_WIDTH || a->q_row < 0 ||
-        a->q_item < 0 || a->k_row < 0 || a->k_item < 0 || a->v_row < 0 || a->v_item < 0 ||
-        a->out_row < 0 || a->out_item < 0 ||
+    const t2k_attention_args *a = &job->args;
+    job->units = 0;
+    if (!complete(args, &job->args) || a->queries < 0 || a->keys < 0 || a->items < 0 ||
+        a->heads < 0 || a->kv_heads < 0 || a->head_dim < 0 || a->head_dim > T2K_ATTENTION_WIDTH ||
+        a->q_row < 0 || a->q_item < 0 || a->k_row < 0 || a->k_item < 0 || a->v_row < 0 ||
+        a->v_item < 0 || a->out_row < 0 || a->out_item < 0 ||
+        (a->kv_heads > 0 && a->heads % a->kv_heads != 0) ||
         (a->empty_row != T2K_EMPTY_NAN && a->empty_row != T2K_EMPTY_ZERO)) {
         return T2K_ERR_ARG;
     }
-    *tiles = 0;
     if (a->queries == 0 || a->items == 0 || a->heads == 0 || a->head_dim == 0) {
         return T2K_OK;
     }
-    int64_t width;
+    int64_t width, kv_width;
     if (bad_mask(a) || a->q == NULL || a->out == NULL ||
         (a->keys > 0 && (a->k == NULL || a->v == NULL)) ||
         __builtin_mul_overflow(a->heads, a->head_dim, &width) ||
+        __builtin_mul_overflow(a->kv_heads, a->head_dim, &kv_width) ||
         t2k_too_far(a->queries, a->q_row, a->items, a->q_item, width, size) ||
-        t2k_too_far(a->keys, a->k_row, a->items, a->k_item, width, size) ||
-        t2k_too_far(a->keys, a->v_row, a->items, a->v_item, width, size) ||
+        t2k_too_far(a->keys, a->k_row, a->items, a->k_item, kv_width, size) ||
+        t2k_too_far(a->keys, a->v_row, a->items, a->v_item, kv_width, size) ||
         t2k_too_far(a->queries, a->out_row, a->items, a->out_item, width, size) ||
         t2k_rows_overlap(a->queries, a->out_row, a->items, a->out_item, width)) {
         return T2K_ERR_ARG;
     }
-    /* No overflow: out has at least as many elements. */
-    size_t per_head = ((size_t)a->queries - 1) / T2K_ATTENTION_QUERIES + 1;
-    *tiles = (size_t)a->items * (size_t)a->heads * per_head;
+    divide(job);
     return T2K_OK;
 }
 
-static void share(const t2k_team *team, const t2k_table *table, const t2k_attention_args *args,
-                  size_t tiles)
+static void compute(const struct job *job, size_t unit, float *workspace)
 {
-    const size_t most = T2K_ATTENTION_QUERIES, queries = (size_t)args->queries;
-    const size_t heads = (size_t)args->heads, per_head = (queries - 1) / most + 1;
+    const t2k_attention_args *a = &job->args;
+    const size_t most = T2K_ATTENTION_QUERIES, queries = (size_t)a->queries;
+    const size_t group = (size_t)(a->heads / a->kv_heads);
+    const size_t per_group = (group + job->heads - 1) / job->heads;
+    const size_t tile = unit % job->tiles, call = unit / job->tiles;
+    const size_t of_item = call % job->calls, item = call / job->calls;
+    const size_t first = tile * most, n = queries - first < most ? queries - first : most;
+    const size_t begin = of_item % per_group * job->heads;
+    const size_t heads = group - begin < job->heads ? group - begin : job->heads;
+    job->table->attention(a, item, of_item / per_group * group + begin, heads, first, n, workspace);
+}
+
+/* Under a mask the tiles of a head differ in cost: threads take them one by one. */
+static void share(t2k_team *team, const struct job *job)
+{
     float *workspace = t2k_team_workspace(team);
-    size_t tile, last;
-    t2k_team_share(team, tiles, 1, &tile, &last);
-    for (; tile < last; tile++) {
-        size_t first = tile % per_head * most, n = queries - first < most ? queries - first : most;
-        size_t column = tile / per_head;
-        table->attention(args, column / heads, column % heads, first, n, workspace);
+    size_t unit, last;
+    if (t2k_team_size(team) > 1 && job->args.mask_kind != T2K_MASK_NONE && job->tiles > 1) {
+        while ((unit = t2k_team_ticket(team)) < job->units) {
+            compute(job, unit, workspace);
+        }
+        return;
+    }
+    t2k_team_share(team, job->units, 1, &unit, &last);
+    for (; unit < last; unit++) {
+        compute(job, unit, workspace);
     }
 }
 
 t2k_status t2k_attention_team(t2k_team *team, const t2k_attention_args *args)
 {
-    size_t tiles;
-    const t2k_table *table = t2k_table_get();
-    if (table == NULL) {
+    struct job job = {.table = t2k_table_get()};
+    if (job.table == NULL) {
         return T2K_ERR_ISA;
     }
-    t2k_status status = check(args, &tiles);
-    if (status != T2K_OK || tiles == 0) {
+    t2k_status status = check(args, &job);
+    if (status != T2K_OK || job.units == 0) {
         return status;
     }
     if (t2k_team_workspace(team) == NULL) {
         return T2K_ERR_NOMEM;
     }
-    share(team, table, args, tiles);
+    share(team, &job);
     t2k_team_barrier(team);
     return T2K_OK;
 }
 
-struct job {
-    const t2k_attention_args *args;
-    const t2k_table *table;
-    size_t tiles;
-};
-
 static void run(t2k_team *team, void *arg)
 {
-    const struct job *job = arg;
-    share(team, job->table, job->args, job->tiles);
+    share(team, arg);
 }
 
 t2k_status t2k_attention(const t2k_attention_args *args)
 {
-    struct job job = {args, t2k_table_get(), 0};
+    struct job job = {.table = t2k_table_get()};
     if (job.table == NULL) {
         return T2K_ERR_ISA;
     }
-    t2k_status status = check(args, &job.tiles);
-    if (status != T2K_OK || job.tiles == 0) {
+    t2k_status status = check(args, &job);
+    if (status != T2K_OK || job.units == 0) {
         return status;
     }
     /* Per pair of query and key: 2 fused multiply-adds a channel, an exponential, the packing. */
-    double pairs = (double)args->items * (double)args->heads * (double)args->queries *
-                   ((double)args->keys + 1.0);
-    int threads = t2k_threads_for_work(pairs * (0.05 * (double)args->head_dim + 1.0));
-    if ((size_t)threads > job.tiles) {
-        threads = (int)job.tiles;
+    const t2k_attention_args *a = &job.args;
+    double pairs =
+        (double)a->items * (double)a->heads * (double)a->queries * ((double)a->keys + 1.0);
+    int threads = t2k_threads_for_work(pairs * (0.05 * (double)a->head_dim + 1.0));
+    if ((size_t)threads > job.units) {
+        threads = (int)job.units;
     }
     return t2k_parallel_team(threads, 1, run, &job);
 }

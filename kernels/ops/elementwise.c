@@ -43,31 +43,26 @@ static t2k_status run(struct job *job, double work)
     return t2k_parallel_team(t2k_threads_for_work(work), 0, body, job);
 }
 
-t2k_status t2k_exp(int64_t n, const float *X, float *Y)
-{
-    if (t2k_bad_vector(n, X, sizeof *X) || t2k_bad_vector(n, Y, sizeof *Y)) {
-        return T2K_ERR_ARG;
+/* Each name picks its slot of the table. */
+#define UNARY(name, ns_per_element)                                               \
+    t2k_status t2k_##name(int64_t n, const float *X, float *Y)                    \
+    {                                                                             \
+        if (t2k_bad_vector(n, X, sizeof *X) || t2k_bad_vector(n, Y, sizeof *Y)) { \
+            return T2K_ERR_ARG;                                                   \
+        }                                                                         \
+        const t2k_table *table = t2k_table_get();                                 \
+        if (table == NULL) {                                                      \
+            return T2K_ERR_ISA;                                                   \
+        }                                                                         \
+        struct job job = {.unary = table->name, .n = (size_t)n, .X = X, .Y = Y};  \
+        return run(&job, (ns_per_element) * (double)n);                           \
     }
-    const t2k_table *table = t2k_table_get();
-    if (table == NULL) {
-        return T2K_ERR_ISA;
-    }
-    struct job job = {.unary = table->exp, .n = (size_t)n, .X = X, .Y = Y};
-    return run(&job, EXP_NS * (double)n);
-}
 
-t2k_status t2k_relu(int64_t n, const float *X, float *Y)
-{
-    if (t2k_bad_vector(n, X, sizeof *X) || t2k_bad_vector(n, Y, sizeof *Y)) {
-        return T2K_ERR_ARG;
-    }
-    const t2k_table *table = t2k_table_get();
-    if (table == NULL) {
-        return T2K_ERR_ISA;
-    }
-    struct job job = {.unary = table->relu, .n = (size_t)n, .X = X, .Y = Y};
-    return run(&job, MEMORY_NS * (double)n);
-}
+UNARY(exp, EXP_NS)
+UNARY(gelu, EXP_NS)
+UNARY(gelu_tanh, EXP_NS)
+UNARY(silu, EXP_NS)
+UNARY(relu, MEMORY_NS)
 
 t2k_status t2k_add(int64_t n, const float *X, const float *Z, float *Y)
 {

@@ -13,14 +13,38 @@ static int bad_transpose(t2k_transpose trans)
     return trans != T2K_NO_TRANS && trans != T2K_TRANS;
 }
 
+/* Nonzero when some row of C has no row of the scale matrix. */
+static int bad_scale_rows(const t2k_epilogue *e, int64_t m, int64_t n)
+{
+    if (e->scale_count < 0 || e->scale == NULL ||
+        t2k_gemm_bad_matrix(e->scale, e->scale_count, n, e->lds)) {
+        return 1;
+    }
+    for (int64_t i = 0; i < m; i++) {
+        if (e->scale_rows[i] < 0 || e->scale_rows[i] >= e->scale_count) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 static t2k_status check_epilogue(const t2k_epilogue *e, const float *C, int64_t m, int64_t n,
                                  int64_t k, t2k_gemm_job *job)
 {
     if (e == NULL) {
         return T2K_OK;
     }
-    if (e->size != sizeof *e || (e->activation != T2K_ACT_NONE && e->activation != T2K_ACT_RELU)) {
+    const int whole = e->size == sizeof *e;
+    if ((!whole && e->size != offsetof(t2k_epilogue, scale_rows)) ||
+        (unsigned)e->activation > T2K_ACT_SILU) {
         return T2K_ERR_ARG;
+    }
+    if (whole && e->scale_rows != NULL) {
+        if (bad_scale_rows(e, m, n)) {
+            return T2K_ERR_ARG;
+        }
+        job->scale_rows = e->scale_rows;
+        job->lds = (size_t)e->lds;
     }
     if (e->residual != NULL &&
         (t2k_gemm_bad_matrix(e->residual, m, n, e->ldr) || e->stride_residual < 0 ||
@@ -29,7 +53,7 @@ static t2k_status check_epilogue(const t2k_epilogue *e, const float *C, int64_t 
     }
     job->bias = e->bias;
     job->scale = e->scale;
-    job->relu = e->activation == T2K_ACT_RELU;
+    job->activation = e->activation;
     job->residual = e->residual;
     job->ldr = e->residual != NULL ? (size_t)e->ldr : 0;
     job->stride_residual = (size_t)e->stride_residual;

@@ -4,6 +4,17 @@
 
 #include "ops/team.h"
 
+/* The ways of a product, see gemm_drive.c. */
+typedef enum t2k_gemm_route {
+    T2K_ROUTE_CHOOSE,
+    T2K_ROUTE_SCALE,
+    T2K_ROUTE_LINES,
+    T2K_ROUTE_DIRECT,
+    T2K_ROUTE_STRIPS,
+    T2K_ROUTE_BLOCKS, /* this and the rest: both operands packed */
+    T2K_ROUTE_FUSED
+} t2k_gemm_route;
+
 /* A checked product (or `batch` of them): what every thread of a team needs to do its part. */
 typedef struct t2k_gemm_job {
     t2k_gemm_group *group;
@@ -19,10 +30,19 @@ typedef struct t2k_gemm_job {
     float *C; /* (m, n) */
     size_t ldc;
     const float *bias, *scale; /* (n) or NULL */
-    const float *residual;     /* (m, n) or NULL */
+    const int64_t *scale_rows; /* (m) or NULL: scale is a matrix, see t2k_gemm_out */
+    size_t lds;
+    const float *residual; /* (m, n) or NULL */
     size_t ldr;
-    int relu;
+    t2k_activation activation;
     size_t batch, stride_a, stride_b, stride_c, stride_residual;
+    /* For tests; 0: by the driver's rule. A way that cannot be gone gives way to the rule. */
+    t2k_gemm_route route;
+    size_t mc, nc; /* rows of a packed block of A, columns of B kept */
+    /* Class fast or bf16, see gemm_class.c; a batch of one. */
+    t2k_gemm_tiles *tiles;            /* by a matrix unit, or NULL */
+    const unsigned char *tile_panels; /* op(B) packed once for it, or NULL */
+    t2k_gemm_dots_fn *dots;           /* by dot products, or NULL */
 } t2k_gemm_job;
 
 /* Nonzero when rows x cols with row stride ld is no matrix: ld too small, too large for memory, or
@@ -34,6 +54,9 @@ t2k_status t2k_gemm_check(int64_t m, int64_t n, int64_t k, float alpha, float be
                           int64_t ldc, const t2k_epilogue *epilogue, t2k_gemm_job *job);
 t2k_status t2k_gemm_check_a(t2k_transpose trans, const float *A, int64_t lda, t2k_gemm_job *job);
 t2k_status t2k_gemm_check_b(t2k_transpose trans, const float *B, int64_t ldb, t2k_gemm_job *job);
+
+/* How the sums of the kc steps of k from p on leave, for the job's whole C. */
+t2k_gemm_out t2k_gemm_leave(const t2k_gemm_job *job, size_t p, size_t kc);
 
 /* Collective: the job's whole output is written when it returns. */
 void t2k_gemm_team(t2k_team *team, const t2k_gemm_job *job);

@@ -1,6 +1,7 @@
-/* Weights packed once: a header, then panels [n / nr][k][nr], columns beyond n being +0. The blob
- * belongs to one layout (nr) of panels: an ISA with another one refuses it. */
-#include "ops/gemm.h"
+/* Weights packed once: a header, then panels [n / nr][k][nr], columns beyond n being +0, or those
+ * of a matrix unit (gemm_tiles.c). The blob belongs to one class of numerics and one layout of
+ * panels: an ISA with another one refuses it. */
+#include "ops/gemm_class.h"
 
 #include <string.h>
 
@@ -11,22 +12,40 @@ typedef struct header {
     uint64_t nr;
     uint64_t k;
     uint64_t n;
-    uint64_t unused[4]; /* the panels begin at a multiple of T2K_ALIGN */
+    uint64_t numerics;  /* t2k_numerics */
+    uint64_t unit;      /* a matrix unit's parts and steps of k per chunk; 0: panels of floats */
+    uint64_t unused[2]; /* the panels begin at a multiple of T2K_ALIGN */
 } header;
 
 _Static_assert(sizeof(header) == T2K_ALIGN, "the panels follow the header");
 
-/* Bytes of the blob; 0 when there is no such blob. */
-static size_t blob_bytes(const t2k_table *table, int64_t k, int64_t n)
+/* What a blob of this class has in its header here. */
+static header header_of(const t2k_table *table, t2k_numerics numerics, int64_t k, int64_t n)
 {
-    size_t floats, bytes;
-    if (table == NULL || k < 0 || n < 0) {
+    t2k_gemm_tiles *tiles = t2k_gemm_tiles_of(table, numerics);
+    header head = {MAGIC, table->gemm_strict->nr, (uint64_t)k, (uint64_t)n, 0, 0, {0, 0}};
+    head.numerics = (uint64_t)numerics;
+    if (tiles != NULL) {
+        head.nr = T2K_TILE_LINES;
+        head.unit = (uint64_t)tiles->parts << 32 | tiles->chunk_k;
+    }
+    return head;
+}
+
+/* Bytes of the blob; 0 when there is no such blob. */
+static size_t blob_bytes(const t2k_table *table, t2k_numerics numerics, int64_t k, int64_t n)
+{
+    size_t column, bytes;
+    if (table == NULL || t2k_gemm_bad_class(numerics) || k < 0 || n < 0 ||
+        k > PTRDIFF_MAX / 1024) { /* a panel's bytes stay far below overflow */
         return 0;
     }
-    const size_t nr = table->gemm_strict->nr;
-    const size_t cols = ((size_t)n + nr - 1) / nr * nr;
-    if (t2k_mul_overflow(cols, (size_t)k, &floats) ||
-        t2k_mul_overflow(floats, sizeof(float), &bytes) || bytes > PTRDIFF_MAX - sizeof(header)) {
+    t2k_gemm_tiles *tiles = t2k_gemm_tiles_of(table, numerics);
+    const size_t nr = tiles != NULL ? T2K_TILE_LINES : table->gemm_strict->nr;
+    column =
+        tiles != NULL ? t2k_tiles_column_bytes(tiles, (size_t)k) : nr * (size_t)k * sizeof(float);
+    if (t2k_mul_overflow(((size_t)n + nr - 1) / nr, column, &bytes) ||
+        bytes > PTRDIFF_MAX - sizeof(header)) {
         return 0;
     }
     return bytes + sizeof(header);
@@ -34,7 +53,12 @@ static size_t blob_bytes(const t2k_table *table, int64_t k, int64_t n)
 
 size_t t2k_packed_b_bytes(int64_t k, int64_t n)
 {
-    return blob_bytes(t2k_table_get(), k, n);
+    return t2k_packed_b_bytes_class(T2K_STRICT, k, n);
+}
+
+size_t t2k_packed_b_bytes_class(t2k_numerics numerics, int64_t k, int64_t n)
+{
+    return blob_bytes(t2k_table_get(), numerics, k, n);
 }
 
 typedef struct packing {
@@ -48,6 +72,11 @@ static void pack_body(t2k_team *team, void *arg)
     const t2k_gemm_job *job = work->job;
     const size_t nr = job->group->nr;
     size_t first, last;
+    if (job->tiles != NULL) {
+        t2k_team_share(team, (job->n + T2K_TILE_LINES - 1) / T2K_TILE_LINES, 1, &first, &last);
+        t2k_tiles_pack_columns(job, first, last, (unsigned char *)work->panels);
+        return;
+    }
     t2k_team_share(team, job->n, nr, &first, &last);
     for (size_t j = first; j < last; j += nr) {
         const size_t cols = last - j < nr ? last - j : nr;
@@ -63,22 +92,31 @@ static void pack_body(t2k_team *team, void *arg)
 t2k_status t2k_pack_b(t2k_transpose trans_b, int64_t k, int64_t n, const float *B, int64_t ldb,
                       void *packed)
 {
-    if (k < 0 || n < 0 || packed == NULL) {
+    return t2k_pack_b_class(T2K_STRICT, trans_b, k, n, B, ldb, packed);
+}
+
+t2k_status t2k_pack_b_class(t2k_numerics numerics, t2k_transpose trans_b, int64_t k, int64_t n,
+                            const float *B, int64_t ldb, void *packed)
+{
+    if (t2k_gemm_bad_class(numerics) || k < 0 || n < 0 || packed == NULL) {
         return T2K_ERR_ARG;
     }
     const t2k_table *table = t2k_table_get();
     if (table == NULL) {
         return T2K_ERR_ISA;
     }
-    t2k_gemm_job job = {.group = table->gemm_strict, .n = (size_t)n, .k = (size_t)k};
+    t2k_gemm_job job = {.group = numerics == T2K_BF16 ? table->gemm_rounded : table->gemm_strict,
+                        .tiles = t2k_gemm_tiles_of(table, numerics),
+                        .n = (size_t)n,
+                        .k = (size_t)k};
     const t2k_status status = t2k_gemm_check_b(trans_b, B, ldb, &job);
-    if (status != T2K_OK || blob_bytes(table, k, n) == 0) {
+    if (status != T2K_OK || blob_bytes(table, numerics, k, n) == 0) {
         return T2K_ERR_ARG;
     }
     if ((uintptr_t)packed % T2K_ALIGN != 0) {
         return T2K_ERR_ALIGN;
     }
-    const header head = {MAGIC, job.group->nr, (uint64_t)k, (uint64_t)n, {0, 0, 0, 0}};
+    const header head = header_of(table, numerics, k, n);
     memcpy(packed, &head, sizeof head);
     if (k == 0 || n == 0) {
         return T2K_OK;
@@ -86,6 +124,32 @@ t2k_status t2k_pack_b(t2k_transpose trans_b, int64_t k, int64_t n, const float *
     packing work = {&job, (float *)((unsigned char *)packed + sizeof head)};
     return t2k_parallel_team(t2k_threads_for_work((double)k * (double)n / 2.0), 0, pack_body,
                              &work);
+}
+
+/* The blob's class and panels, for a job that is otherwise checked. */
+static t2k_status check_blob(const void *packed, t2k_gemm_job *job)
+{
+    const t2k_table *table = t2k_table_get();
+    header head;
+    memcpy(&head, packed, sizeof head);
+    if (head.magic != MAGIC || head.k != job->k || head.n != job->n || head.numerics > T2K_BF16) {
+        return T2K_ERR_ARG;
+    }
+    const t2k_numerics numerics = (t2k_numerics)head.numerics;
+    const header want = header_of(table, numerics, (int64_t)job->k, (int64_t)job->n);
+    if (head.nr != want.nr || head.unit != want.unit) {
+        return T2K_ERR_ISA;
+    }
+    const unsigned char *panels = (const unsigned char *)packed + sizeof head;
+    job->tiles = t2k_gemm_tiles_of(table, numerics);
+    if (job->tiles != NULL) {
+        job->tile_panels = panels;
+        return T2K_OK;
+    }
+    job->group = numerics == T2K_BF16 ? table->gemm_rounded : table->gemm_strict;
+    job->panels = (const float *)(const void *)panels;
+    job->b_panel = job->k * job->group->nr;
+    return T2K_OK;
 }
 
 static t2k_status check_packed(t2k_transpose trans_a, int64_t m, int64_t n, int64_t k, float alpha,
@@ -106,17 +170,7 @@ static t2k_status check_packed(t2k_transpose trans_a, int64_t m, int64_t n, int6
     if ((uintptr_t)packed % T2K_ALIGN != 0) {
         return T2K_ERR_ALIGN;
     }
-    header head;
-    memcpy(&head, packed, sizeof head);
-    if (head.magic != MAGIC || head.k != job->k || head.n != job->n) {
-        return T2K_ERR_ARG;
-    }
-    if (head.nr != job->group->nr) {
-        return T2K_ERR_ISA;
-    }
-    job->panels = (const float *)((const unsigned char *)packed + sizeof head);
-    job->b_panel = job->k * job->group->nr;
-    return T2K_OK;
+    return check_blob(packed, job);
 }
 
 t2k_status t2k_sgemm_packed(t2k_transpose trans_a, int64_t m, int64_t n, int64_t k, float alpha,

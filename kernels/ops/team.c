@@ -17,6 +17,9 @@
 struct meeting {
     _Alignas(64) atomic_int arrived;
     _Alignas(64) atomic_uint generation; /* counts the barriers that are over */
+    _Alignas(64) atomic_size_t ticket;
+    atomic_int flagged; /* some of `flags` is not zero */
+    _Alignas(64) atomic_size_t flags[T2K_TEAM_FLAGS];
 };
 
 struct t2k_team {
@@ -25,6 +28,18 @@ struct t2k_team {
     unsigned char *workspace; /* this thread's */
     struct meeting *meeting;  /* the team's */
 };
+
+/* While no other thread uses the meeting. */
+static void reset(struct meeting *meeting)
+{
+    atomic_store_explicit(&meeting->ticket, 0, memory_order_relaxed);
+    if (atomic_load_explicit(&meeting->flagged, memory_order_relaxed)) {
+        atomic_store_explicit(&meeting->flagged, 0, memory_order_relaxed);
+        for (size_t i = 0; i < T2K_TEAM_FLAGS; i++) {
+            atomic_store_explicit(&meeting->flags[i], 0, memory_order_relaxed);
+        }
+    }
+}
 
 static void run_member(int rank, int size, struct meeting *meeting, unsigned char *workspace,
                        t2k_body body, void *arg)
@@ -113,7 +128,7 @@ t2k_status t2k_parallel_team(int threads, int workspace, t2k_body body, void *ar
         if (t2k_mul_overflow((size_t)threads, T2K_WORKSPACE_BYTES, &bytes)) {
             return T2K_ERR_NOMEM;
         }
-        memory = t2k_alloc(bytes);
+        memory = t2k_scratch_take(bytes);
         if (memory == NULL) {
             return T2K_ERR_NOMEM;
         }
@@ -124,7 +139,11 @@ t2k_status t2k_parallel_team(int threads, int workspace, t2k_body body, void *ar
     if (threads <= 1) {
         run_member(0, 1, NULL, memory, body, arg);
     } else {
-        struct meeting meeting = {0, 0};
+        struct meeting meeting;
+        atomic_init(&meeting.arrived, 0);
+        atomic_init(&meeting.generation, 0);
+        atomic_init(&meeting.flagged, 1);
+        reset(&meeting);
         /* Where the caller lets OpenMP adjust its teams, it could give fewer than were asked. */
         int dynamic = omp_get_dynamic();
         if (dynamic) {
@@ -136,7 +155,7 @@ t2k_status t2k_parallel_team(int threads, int workspace, t2k_body body, void *ar
             omp_set_dynamic(dynamic);
         }
     }
-    t2k_release(memory);
+    t2k_scratch_give(memory);
     return T2K_OK;
 }
 
@@ -170,6 +189,16 @@ static void pause_cpu(void)
 #endif
 }
 
+static int wait_a_little(int spins)
+{
+    if (spins < SPINS) {
+        pause_cpu();
+        return spins + 1;
+    }
+    sched_yield();
+    return spins;
+}
+
 void t2k_team_barrier(t2k_team *team)
 {
     if (team->size == 1) {
@@ -179,22 +208,42 @@ void t2k_team_barrier(t2k_team *team)
     const unsigned now = atomic_load_explicit(&meeting->generation, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&meeting->arrived, 1, memory_order_acq_rel) + 1 == team->size) {
         atomic_store_explicit(&meeting->arrived, 0, memory_order_relaxed);
+        reset(meeting);
         atomic_store_explicit(&meeting->generation, now + 1, memory_order_release);
         return;
     }
     for (int spins = 0; atomic_load_explicit(&meeting->generation, memory_order_acquire) == now;) {
-        if (spins < SPINS) {
-            spins++;
-            pause_cpu();
-        } else {
-            sched_yield();
-        }
+        spins = wait_a_little(spins);
+    }
+}
+
+size_t t2k_team_ticket(t2k_team *team)
+{
+    return atomic_fetch_add_explicit(&team->meeting->ticket, 1, memory_order_relaxed);
+}
+
+void t2k_team_add(t2k_team *team, size_t flag)
+{
+    atomic_store_explicit(&team->meeting->flagged, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&team->meeting->flags[flag], 1, memory_order_release);
+}
+
+void t2k_team_await(t2k_team *team, size_t flag, size_t value)
+{
+    const atomic_size_t *at = &team->meeting->flags[flag];
+    for (int spins = 0; atomic_load_explicit(at, memory_order_acquire) < value;) {
+        spins = wait_a_little(spins);
     }
 }
 
 void *t2k_team_workspace(const t2k_team *team)
 {
     return team->workspace;
+}
+
+void *t2k_team_workspace_of(const t2k_team *team, int rank)
+{
+    return team->workspace + (ptrdiff_t)(rank - team->rank) * (ptrdiff_t)T2K_WORKSPACE_BYTES;
 }
 
 void t2k_share(size_t count, size_t grain, size_t parts, size_t index, size_t *first, size_t *last)

@@ -1,10 +1,8 @@
 #include "simd/simd_scalar.h"
 
-/* One lane: a 1 x 1 transpose, and one column of sums. */
+/* One lane, and one column of sums. */
 #define ATT_VECS 1
-static inline __attribute__((always_inline)) void att_transpose(vf *r)
-{
-    (void)r;
-}
+#define ATT_FEW 1
+#define ATT_COPY 0
 
 #include "tmpl/attention.h"

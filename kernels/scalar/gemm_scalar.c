@@ -8,6 +8,7 @@
 
 #define GEMM_MR 4
 #define GEMM_NV 4
+#define GEMM_TALL 4
 #define GEMM_MC 128
 #define GEMM_NC 512
 #define GEMM_FEW 4
@@ -36,8 +37,47 @@ static inline __attribute__((always_inline)) vf g_fma_at(vf acc, const float *a,
     return g_fma(acc, v_set1(*a), b);
 }
 
+typedef vf g_lines;
+#define G_LINES ((size_t)1)
+
+static inline g_lines g_lines_zero(void)
+{
+    return v_zero();
+}
+
+static inline g_lines g_lines_load(const float *p)
+{
+    return v_load(p);
+}
+
+static inline void g_lines_store(float *p, g_lines v)
+{
+    v_store(p, v);
+}
+
+static inline __attribute__((always_inline)) g_lines g_lines_fma_at(g_lines acc, g_lines a,
+                                                                    const float *p)
+{
+    return g_fma(acc, a, v_set1(*p));
+}
+
+static inline __attribute__((always_inline)) void g_lines_four(const float *a, size_t stride,
+                                                               g_lines r[4])
+{
+    (void)stride; /* one row */
+    for (size_t q = 0; q < 4; q++) {
+        r[q] = a[q];
+    }
+}
+
 #define GEMM_WIDE(X) X(1, 2)
 
 #include "tmpl/gemm_ukr.h"
+#include "tmpl/gemm_lines.h"
 #include "tmpl/gemm_pack.h"
 #include "tmpl/gemm_group.h"
+#include "tmpl/gemm_class.h"
+
+/* No matrix unit: vectors serve these classes. */
+t2k_gemm_tiles t2k_gemm_fast_scalar = {.note = "as strict; dot products for few rows"};
+t2k_gemm_tiles t2k_gemm_bf16_scalar = {.note = "as strict, of rounded operands"};

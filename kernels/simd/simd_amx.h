@@ -1,5 +1,6 @@
 /* AMX: eight tiles of up to 16 rows of 64 bytes (Intel SDM vol. 1, chapter 18). The vectors of the
- * amx bundle are those of simd_avx512.h. Tile numbers are literals 0 .. 7; strides count bytes.
+ * amx bundle are those of simd_avx512.h and simd_bf16.h. Tile numbers are literals 0 .. 7; strides
+ * count bytes.
  *   tile_configure(c)        shapes of the tiles, all zeroed; before anything else
  *   tile_load(t, p, stride)  tile_store(t, p, stride)  tile_zero(t)
  *   tile_dp_bf16(c, a, b)    c (m, n) float += a (m, 2k) b (k, n pairs) bf16
@@ -14,6 +15,8 @@
 
 #include <immintrin.h>
 #include <stdint.h>
+
+#include "simd/simd_bf16.h"
 
 /* What LDTILECFG reads: 64 bytes, those not named here zero. */
 typedef struct tile_config {

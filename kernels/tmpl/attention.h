@@ -8,9 +8,10 @@
  *   out = O * (1 / l) + 0
  *
  * A block in which every key is blocked for every query of the tile is skipped: computing it
- * would multiply l and O by exactly 1 and add 0. */
+ * would multiply l and O by exactly 1 and add 0. So are the parts of a block under a causal mask
+ * that no query of a vector sees, and the boolean form of that mask is recognised. Few queries go
+ * another way, with keys in the lanes (attention_few.h). */
 #include "core/table.h"
-#include "tmpl/exp.h"
 
 #include <math.h>
 #include <string.h>
@@ -20,7 +21,7 @@
 #define ATT_KEYS T2K_ATTENTION_KEYS
 _Static_assert(T2K_ATTENTION_KEYS == 64, "a block's blocked keys are the bits of a uint64_t");
 _Static_assert(T2K_ATTENTION_QUERIES % VF_W == 0, "whole vectors of queries");
-_Static_assert(ATT_VECS *VF_W <= T2K_ATTENTION_QUERIES, "the panel's part of the workspace");
+_Static_assert(ATT_KEYS <= T2K_ATTENTION_QUERIES, "the parts of the workspace");
 
 struct att {
     size_t keys, queries, channels;
@@ -32,40 +33,59 @@ struct att {
     const uint8_t *mask_bool; /* (queries, keys), row stride mask_row */
     const float *mask_add;
     size_t mask_row;
+    ptrdiff_t see; /* causal: keys that the first query sees, may be negative */
     t2k_empty_row empty_row;
     float *qt;             /* (channels, qs): q' */
     float *s;              /* (keys of a block, qs): scores, then p */
-    float *panel;          /* V of a block, by groups of ATT_VECS vectors */
+    float *panel;          /* (keys of a block, padded channels): V */
     float *m, *l;          /* (qs) running maximum and sum */
-    float *low, *high;     /* (qs) the bits of blocked keys 0..31 and 32..63 of the block */
     float *corr, *inverse; /* (qs) exp(m - m') and 1 / l */
+    float *bits[2];        /* (2, qs) blocked keys of this block and of the next */
     struct att_out w;
 };
 
-static size_t att_least(size_t a, size_t b)
+ATT_INLINE size_t att_least(size_t a, size_t b)
 {
     return a < b ? a : b;
 }
 
 /* ---- packing -------------------------------------------------------------------------------- */
 
-/* The block of x (rows, row stride ldx) at x, transposed: r[j] holds VF_W rows of column j. Where
- * fewer rows exist, the last one stands for the others: their lanes are computed and not stored,
- * and no branch is needed. Of the columns `cols` exist, the others are +0. */
-ATT_INLINE void att_load_transposed(const float *x, size_t ldx, size_t rows, size_t cols, vf *r)
+#if VF_W > 1
+/* The last one to three columns of some rows, padded with +0 to four. */
+static void att_copy_columns(const float *x, size_t ldx, size_t rows, size_t cols, float *to)
 {
-    if (cols >= VF_W) {
-        T2K_UNROLL
-        for (size_t i = 0; i < VF_W; i++) {
-            r[i] = v_load(x + (i < rows ? i : rows - 1) * ldx);
-        }
-    } else {
-        T2K_UNROLL
-        for (size_t i = 0; i < VF_W; i++) {
-            r[i] = v_load_n(x + (i < rows ? i : rows - 1) * ldx, cols);
+    for (size_t i = 0; i < rows; i++) {
+        for (size_t j = 0; j < 4; j++) {
+            to[4 * i + j] = j < cols ? x[i * ldx + j] : 0.0f;
         }
     }
-    att_transpose(r);
+}
+#endif
+
+/* The block of x (rows, row stride ldx) at x, transposed: r[j] holds VF_W rows of column j. Where
+ * fewer rows exist, the other lanes are computed with and not stored. Of the columns `cols` exist,
+ * the others are +0. */
+ATT_INLINE void att_load_transposed(const float *x, size_t ldx, size_t rows, size_t cols, vf *r)
+{
+#if VF_W == 1
+    (void)ldx, (void)rows, (void)cols;
+    r[0] = v_load(x);
+#else
+    rows = att_least(rows, VF_W);
+    T2K_UNROLL
+    for (size_t j = 0; j < VF_W; j += 4) {
+        if (j + 4 <= cols) {
+            att_load_quad(x + j, ldx, rows, r + j);
+        } else if (j < cols) {
+            float rest[4 * VF_W] = {0};
+            att_copy_columns(x + j, ldx, rows, cols - j, rest);
+            att_load_quad(rest, 4, rows, r + j);
+        } else {
+            r[j] = r[j + 1] = r[j + 2] = r[j + 3] = v_zero();
+        }
+    }
+#endif
 }
 
 ATT_INLINE void att_pack_block(const struct att *t, size_t q, size_t c, size_t cols)
@@ -95,151 +115,9 @@ static void att_pack_queries(const struct att *t)
     }
 }
 
-/* Copies `cols` channels of a block's V, padded with +0 to whole vectors: rows lie next to each
- * other then, whatever the distance of the caller's. */
-static void att_pack_values(const float *v, size_t v_row, size_t keys, size_t cols, float *panel)
-{
-    for (size_t key = 0; key < keys; key++) {
-        size_t c = 0;
-        for (; c + VF_W <= cols; c += VF_W) {
-            v_store(panel, v_load(v + key * v_row + c));
-            panel += VF_W;
-        }
-        if (c < cols) {
-            v_store(panel, v_load_n(v + key * v_row + c, cols - c));
-            panel += VF_W;
-        }
-    }
-}
+#include "tmpl/attention_masks.h"
 
-/* ---- masks ---------------------------------------------------------------------------------- */
-
-static int att_blocked(const struct att *t, size_t query, size_t key)
-{
-    switch (t->mask_kind) {
-    case T2K_MASK_BOOL:
-        return t->mask_bool[query * t->mask_row + key] != 0;
-    case T2K_MASK_ADD:
-        return t->mask_add[query * t->mask_row + key] == -INFINITY;
-    default:
-        return 0;
-    }
-}
-
-static int att_row_blocked(const struct att *t, size_t query, size_t key, size_t last)
-{
-    while (key < last && att_blocked(t, query, key)) {
-        key++;
-    }
-    return key == last;
-}
-
-/* The first block from `key` on that has a key which is not blocked for every query. */
-static size_t att_next_block(const struct att *t, size_t key)
-{
-    size_t rows = t->mask_row == 0 ? 1 : t->queries;
-    for (; t->mask_kind != T2K_MASK_NONE && key < t->keys; key += ATT_KEYS) {
-        size_t last = att_least(key + ATT_KEYS, t->keys), q = 0;
-        while (q < rows && att_row_blocked(t, q, key, last)) {
-            q++;
-        }
-        if (q < rows) {
-            break;
-        }
-    }
-    return key;
-}
-
-/* Bit j is set where byte j of w is not 0. */
-static uint64_t att_byte_bits(uint64_t w)
-{
-    const uint64_t low7 = UINT64_C(0x7f7f7f7f7f7f7f7f);
-    w = (((w & low7) + low7) | w) >> 7 & UINT64_C(0x0101010101010101);
-    /* The product moves bit 8j to bit 56 + j without a carry between them. */
-    return w * UINT64_C(0x0102040810204080) >> 56;
-}
-
-/* Bit i is set where x[i] is not 0, for i < n <= 64. */
-static uint64_t att_bits(const uint8_t *x, size_t n)
-{
-    uint64_t bits = 0, w;
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        memcpy(&w, x + i, 8);
-        bits |= w != 0 ? att_byte_bits(w) << i : 0;
-    }
-    if (i < n && n >= 8) {
-        memcpy(&w, x + n - 8, 8);
-        bits |= att_byte_bits(w) << (n - 8);
-        i = n;
-    }
-    for (; i < n; i++) {
-        bits |= (uint64_t)(x[i] != 0) << i;
-    }
-    return bits;
-}
-
-/* Scores of keys whose bit is set become -Inf. Returns whether there are any. */
-static int att_mask_bool(const struct att *t, size_t first, size_t keys)
-{
-    const vf lowest = v_set1(-INFINITY);
-    const uint8_t *row = t->mask_bool + first;
-    uint64_t bits = 0, all = 0;
-    for (size_t q = 0; q < t->qs; q++) {
-        if (q < t->queries && (q == 0 || t->mask_row != 0)) {
-            bits = att_bits(row + q * t->mask_row, keys);
-        }
-        uint32_t low = (uint32_t)bits, high = (uint32_t)(bits >> 32);
-        memcpy(t->low + q, &low, sizeof low);
-        memcpy(t->high + q, &high, sizeof high);
-        all |= bits;
-    }
-    if (all == 0) {
-        return 0;
-    }
-    for (size_t j = 0; j < t->qs; j += VF_W) {
-        vi bit = vi_of_bits(v_load(t->low + j));
-        for (size_t key = 0; key < keys; key++) {
-            float *s = t->s + key * t->qs + j;
-            if (key == 32) {
-                bit = vi_of_bits(v_load(t->high + j));
-            }
-            /* All ones, which as a float is a NaN, where the lowest bit is set. */
-            vm blocked = v_nan(v_of_bits(vi_sra(vi_shl(bit, 31), 31)));
-            v_store(s, v_select(blocked, lowest, v_load(s)));
-            bit = vi_sra(bit, 1);
-        }
-    }
-    return 1;
-}
-
-/* s = s + mask, and -Inf where the mask is -Inf. Returns whether it is anywhere. */
-static int att_mask_add(const struct att *t, size_t first, size_t keys)
-{
-    const vf lowest = v_set1(-INFINITY);
-    int any = 0;
-    for (size_t q = 0; q < t->queries; q += VF_W) {
-        for (size_t key = 0; key < keys; key += VF_W) {
-            size_t n = att_least(VF_W, keys - key);
-            float *s = t->s + key * t->qs + q;
-            vf r[VF_W];
-            att_load_transposed(t->mask_add + q * t->mask_row + first + key, t->mask_row,
-                                t->queries - q, n, r);
-            vm blocked = v_lt(lowest, lowest);
-            T2K_UNROLL
-            for (size_t j = 0; j < VF_W; j++) {
-                if (j < n) {
-                    vm here = v_eq(r[j], lowest);
-                    vf x = v_add(v_load(s + j * t->qs), r[j]);
-                    v_store(s + j * t->qs, v_select(here, lowest, x));
-                    blocked = vm_or(blocked, here);
-                }
-            }
-            any |= vm_any(blocked);
-        }
-    }
-    return any;
-}
+#include "tmpl/attention_few.h"
 
 /* ---- P*V ------------------------------------------------------------------------------------ */
 
@@ -278,41 +156,48 @@ static void att_values_selected(const struct att *t, size_t first, size_t keys)
     }
 }
 
-static void att_block_values(const struct att *t, size_t first, size_t keys)
+static void att_block_values(const struct att *t, const struct att_block *b, ptrdiff_t see,
+                             const struct att_panel *panel)
 {
-    const float *v = t->v + first * t->v_row;
-    /* Few queries read V once: copying it would not pay. Vectors must not reach beyond it. */
-    int direct = t->queries <= ATT_ROWS && t->channels % VF_W == 0;
+    const float *v = panel->to != NULL ? panel->to : panel->v;
+    const size_t ldv = panel->to != NULL ? panel->ld : panel->v_row;
     for (size_t c = 0; c < t->channels; c += ATT_VECS * VF_W) {
         size_t cols = att_least(ATT_VECS * VF_W, t->channels - c);
-        if (direct) {
-            att_values(keys, t->s, t->qs, v + c, t->v_row, &t->w, t->queries, c, cols);
-        } else {
-            size_t ldv = (cols + VF_W - 1) / VF_W * VF_W;
-            att_pack_values(v + c, t->v_row, keys, cols, t->panel);
-            att_values(keys, t->s, t->qs, t->panel, ldv, &t->w, t->queries, c, cols);
-        }
+        att_values(b->keys, see, t->s, t->qs, v + c, ldv, &t->w, t->queries, c, cols);
     }
 }
 
 /* ---- a tile of queries ---------------------------------------------------------------------- */
 
-static void att_block(struct att *t, size_t first, size_t keys)
+static void att_compute_block(struct att *t, const struct att_block *b)
 {
-    att_scores(keys, t->channels, t->qt, t->qs, t->k + first * t->k_row, t->k_row, t->s);
-    int blocked = t->mask_kind == T2K_MASK_BOOL  ? att_mask_bool(t, first, keys)
-                  : t->mask_kind == T2K_MASK_ADD ? att_mask_add(t, first, keys)
-                                                 : 0;
-    att_softmax(keys, t->qs, t->s, t->m, t->l, t->corr);
+    const ptrdiff_t see = b->class == ATT_EDGE ? b->see : (ptrdiff_t)b->keys;
+    struct att_panel panel = {t->v + b->first * t->v_row, t->v_row, t->channels, NULL, t->w.ldo};
+    int blocked = 0;
+    /* Strides of 1 KB and its multiples meet in few sets. For few queries, which read V once or
+     * twice, copying would not pay. */
+    const int meet = ATT_COPY && t->queries > ATT_ROWS && t->v_row % 256 == 0;
+    if (meet || t->channels % VF_W != 0) {
+        panel.to = t->panel;
+    }
+    att_scores(b->keys, see, t->channels, t->qt, t->qs, t->k + b->first * t->k_row, t->k_row, t->s,
+               &panel);
+    if (b->class == ATT_MIXED && t->mask_kind == T2K_MASK_BOOL) {
+        att_mask_bool(t, b);
+        blocked = 1;
+    } else if (t->mask_kind == T2K_MASK_ADD) {
+        blocked = att_mask_add(t, b);
+    }
+    att_softmax(b->keys, see, t->qs, t->s, t->m, t->l, t->corr);
     if (t->w.last) {
         for (size_t j = 0; j < t->qs; j += VF_W) {
             v_store(t->inverse + j, v_div(v_set1(1.0f), v_load(t->l + j)));
         }
     }
-    if (blocked && att_has_nonfinite(t->v + first * t->v_row, t->v_row, keys, t->channels)) {
-        att_values_selected(t, first, keys);
+    if (blocked && att_has_nonfinite(t->v + b->first * t->v_row, t->v_row, b->keys, t->channels)) {
+        att_values_selected(t, b->first, b->keys);
     } else {
-        att_block_values(t, first, keys);
+        att_block_values(t, b, see, &panel);
     }
 }
 
@@ -338,12 +223,12 @@ static void att_carve(struct att *t, float *workspace)
     t->w.ldo = padded;
     t->s = t->w.o + padded * T2K_ATTENTION_QUERIES;
     t->panel = t->s + ATT_KEYS * T2K_ATTENTION_QUERIES;
-    t->m = t->panel + ATT_KEYS * ATT_VECS * VF_W;
+    t->m = t->panel + padded * ATT_KEYS;
     t->l = t->m + T2K_ATTENTION_QUERIES;
-    t->low = t->l + T2K_ATTENTION_QUERIES;
-    t->high = t->low + T2K_ATTENTION_QUERIES;
-    t->corr = t->high + T2K_ATTENTION_QUERIES;
+    t->corr = t->l + T2K_ATTENTION_QUERIES;
     t->inverse = t->corr + T2K_ATTENTION_QUERIES;
+    t->bits[0] = t->inverse + T2K_ATTENTION_QUERIES;
+    t->bits[1] = t->bits[0] + 2 * T2K_ATTENTION_QUERIES;
     t->w.corr = t->corr;
     t->w.inverse = t->inverse;
 }
@@ -371,9 +256,13 @@ static void att_open(struct att *t, const t2k_attention_args *args, size_t item,
     if (t->keys == 0) { /* k, v and mask may be NULL */
         return;
     }
+    if (args->kv_heads != args->heads) {
+        column = head / (size_t)(args->heads / args->kv_heads) * t->channels;
+    }
     t->k = args->k + item * (size_t)args->k_item + column;
     t->v = args->v + item * (size_t)args->v_item + column;
     t->mask_kind = args->mask_kind;
+    t->see = (ptrdiff_t)first_query + 1 + (ptrdiff_t)args->keys - (ptrdiff_t)args->queries;
     size_t at =
         item * (size_t)args->mask_item + head * (size_t)args->mask_head + first_query * t->mask_row;
     if (t->mask_kind == T2K_MASK_BOOL) {
@@ -383,33 +272,48 @@ static void att_open(struct att *t, const t2k_attention_args *args, size_t item,
     }
 }
 
-void T2K_FN(attention)(const t2k_attention_args *args, size_t item, size_t head, size_t first_query,
-                       size_t queries, float *workspace)
+static void att_tile(struct att *t)
+{
+    struct att_block block, next;
+    int turn = 0;
+    t->qs = (t->queries + VF_W - 1) / VF_W * VF_W;
+    block.first = 0;
+    block.bits = t->bits[0];
+    att_next_block(t, &block);
+    int computed = block.first < t->keys;
+    if (computed) {
+        att_pack_queries(t);
+        for (size_t j = 0; j < t->qs; j += VF_W) {
+            v_store(t->m + j, v_set1(-INFINITY));
+            v_store(t->l + j, v_zero());
+        }
+    }
+    t->w.first = 1;
+    while (block.first < t->keys) {
+        turn = !turn;
+        next.first = block.first + ATT_KEYS;
+        next.bits = t->bits[turn];
+        att_next_block(t, &next);
+        t->w.last = next.first >= t->keys;
+        att_compute_block(t, &block);
+        t->w.first = 0;
+        block = next;
+    }
+    if (!computed || t->mask_kind != T2K_MASK_NONE) {
+        att_empty_rows(t, computed);
+    }
+}
+
+void T2K_FN(attention)(const t2k_attention_args *args, size_t item, size_t head, size_t heads,
+                       size_t first_query, size_t queries, float *workspace)
 {
     struct att t;
     att_open(&t, args, item, head, first_query);
     t.queries = queries;
-    t.qs = (queries + VF_W - 1) / VF_W * VF_W;
     att_carve(&t, workspace);
-    size_t block = att_next_block(&t, 0);
-    int computed = block < t.keys;
-    if (computed) {
-        att_pack_queries(&t);
-        for (size_t j = 0; j < t.qs; j += VF_W) {
-            v_store(t.m + j, v_set1(-INFINITY));
-            v_store(t.l + j, v_zero());
-        }
-    }
-    t.w.first = 1;
-    while (block < t.keys) {
-        size_t keys = att_least(ATT_KEYS, t.keys - block);
-        size_t next = att_next_block(&t, block + keys);
-        t.w.last = next >= t.keys;
-        att_block(&t, block, keys);
-        t.w.first = 0;
-        block = next;
-    }
-    if (!computed || t.mask_kind != T2K_MASK_NONE) {
-        att_empty_rows(&t, computed);
+    if (heads > 1 || queries <= ATT_FEW) {
+        att_few(&t, args, heads);
+    } else {
+        att_tile(&t);
     }
 }

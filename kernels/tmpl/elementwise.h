@@ -1,20 +1,72 @@
-/* Elementwise kernels: each element on its own, tails masked, in place allowed. Two vectors a step
- * keep two chains of exp in flight. */
-#include "tmpl/exp.h"
+/* Elementwise kernels: each element on its own, in place allowed, tails masked. What computes goes
+ * in groups of vectors in lockstep, which hides the latency of its chain. */
+#include "tmpl/activation.h"
 
-void T2K_FN(exp)(size_t n, const float *X, float *Y)
-{
-    for (; n >= 2 * VF_W; n -= 2 * VF_W, X += 2 * VF_W, Y += 2 * VF_W) {
-        vf a = v_exp(v_load(X)), b = v_exp(v_load(X + VF_W));
-        v_store(Y, a);
-        v_store(Y + VF_W, b);
+#define GROUP 4
+#define STEP_INLINE static inline __attribute__((always_inline))
+
+/* Y = v_##name(X) of `count` vectors (a constant). */
+#define STEP(name)                                                             \
+    STEP_INLINE void name##_step(const float *X, float *Y, const size_t count) \
+    {                                                                          \
+        vf v[GROUP];                                                           \
+        ACT_EACH(i, count)                                                     \
+        {                                                                      \
+            v[i] = v_load(X + i * VF_W);                                       \
+        }                                                                      \
+        v_##name##_group(v, count);                                            \
+        ACT_EACH(i, count)                                                     \
+        {                                                                      \
+            v_store(Y + i * VF_W, v[i]);                                       \
+        }                                                                      \
     }
-    for (; n > 0; X += VF_W, Y += VF_W) {
-        size_t now = n < VF_W ? n : VF_W;
-        v_store_n(Y, v_exp(v_load_n(X, now)), now);
-        n -= now;
+
+STEP(exp)
+STEP(gelu)
+STEP(gelu_tanh)
+
+/* v_silu's bits. X is read again for the division: kept, it would be spilled. */
+STEP_INLINE void silu_step(const float *X, float *Y, const size_t count)
+{
+    vf e[GROUP];
+    vi bits[GROUP];
+    ACT_EACH(i, count)
+    {
+        e[i] = v_load(X + i * VF_W);
+        bits[i] = vi_and(vi_of_bits(e[i]), vi_set1(0x7fffffff));
+    }
+    if (__builtin_expect(exp_far(bits, count), 0)) {
+        ACT_EACH(i, count)
+        {
+            v_store(Y + i * VF_W, v_silu(v_load(X + i * VF_W)));
+        }
+        return;
+    }
+    exp_near(e, count);
+    ACT_EACH(i, count)
+    {
+        v_store(Y + i * VF_W, v_div(v_load(X + i * VF_W), v_add(v_set1(1.0f), e[i])));
     }
 }
+
+#define UNARY(name)                                                                          \
+    void T2K_FN(name)(size_t n, const float *X, float *Y)                                    \
+    {                                                                                        \
+        for (; n >= GROUP * VF_W; n -= GROUP * VF_W, X += GROUP * VF_W, Y += GROUP * VF_W) { \
+            name##_step(X, Y, GROUP);                                                        \
+        }                                                                                    \
+        for (; n >= VF_W; n -= VF_W, X += VF_W, Y += VF_W) {                                 \
+            name##_step(X, Y, 1);                                                            \
+        }                                                                                    \
+        if (n > 0) {                                                                         \
+            v_store_n(Y, v_##name(v_load_n(X, n)), n);                                       \
+        }                                                                                    \
+    }
+
+UNARY(exp)
+UNARY(gelu)
+UNARY(gelu_tanh)
+UNARY(silu)
 
 /* 0 > x ? 0 : x, which keeps -0 and NaN. */
 void T2K_FN(relu)(size_t n, const float *X, float *Y)

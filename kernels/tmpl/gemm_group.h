@@ -4,6 +4,12 @@
 #ifndef T2K_TMPL_GEMM_GROUP_H
 #define T2K_TMPL_GEMM_GROUP_H
 
+/* Bands of rows: 32 KB of A and C, where a chunk of A does not stay in L2 (256 KB) and one of B
+ * does. Beyond 4 MB they come from afar. */
+#define GEMM_BAND_FLOATS 8192
+#define GEMM_BAND_L2 ((size_t)65536)
+#define GEMM_FAR_FLOATS ((size_t)1 << 20)
+
 #define GEMM_H1(X, v) X(1, v)
 #define GEMM_H2(X, v) GEMM_H1(X, v) X(2, v)
 #define GEMM_H3(X, v) GEMM_H2(X, v) X(3, v)
@@ -16,19 +22,22 @@
 #define GEMM_H10(X, v) GEMM_H9(X, v) X(10, v)
 #define GEMM_H11(X, v) GEMM_H10(X, v) X(11, v)
 #define GEMM_H12(X, v) GEMM_H11(X, v) X(12, v)
+#define GEMM_H13(X, v) GEMM_H12(X, v) X(13, v)
+#define GEMM_H14(X, v) GEMM_H13(X, v) X(14, v)
 #define GEMM_PASTE(a, b) a##b
 #define GEMM_HEIGHTS_OF(mr) GEMM_PASTE(GEMM_H, mr)
 #define GEMM_HEIGHTS(X, v) GEMM_HEIGHTS_OF(GEMM_MR)(X, v)
+#define GEMM_TALL_HEIGHTS(X, v) GEMM_HEIGHTS_OF(GEMM_TALL)(X, v)
 
-typedef void gemm_tile_fn(size_t kc, const float *A, const float *B, size_t nr, float *C,
-                          size_t ldc, const t2k_gemm_out *out);
-#define GEMM_TILE(r, v)                                                                   \
-    static void gemm_tile_##r##_##v(size_t kc, const float *A, const float *B, size_t nr, \
-                                    float *C, size_t ldc, const t2k_gemm_out *out)        \
-    {                                                                                     \
-        gemm_tile(r, v, kc, A, B, nr, C, ldc, out);                                       \
+typedef void gemm_tile_fn(size_t kc, const float *A, const float *B, float *C, size_t ldc,
+                          const t2k_gemm_out *out);
+#define GEMM_TILE(r, v)                                                                        \
+    static void gemm_tile_##r(size_t kc, const float *A, const float *B, float *C, size_t ldc, \
+                              const t2k_gemm_out *out)                                         \
+    {                                                                                          \
+        gemm_tile(r, kc, A, B, C, ldc, out);                                                   \
     }
-#define GEMM_TILE_NAME(r, v) gemm_tile_##r##_##v,
+#define GEMM_TILE_NAME(r, v) gemm_tile_##r,
 
 typedef void gemm_place_fn(size_t kc, const float *A, size_t a_m, size_t a_k, const float *B,
                            size_t b_k, size_t nr, float *C, size_t ldc, const t2k_gemm_out *out);
@@ -41,7 +50,14 @@ typedef void gemm_place_fn(size_t kc, const float *A, size_t a_m, size_t a_k, co
 /* Narrow widths take masks where the ISA has them, so that B in place may have any width. */
 #define GEMM_PLACE(r, v) GEMM_PLACE_AS(gemm_place_##r##_##v, r, v, GEMM_MASKED)
 #define GEMM_PLACE_NAME(r, v) gemm_place_##r##_##v,
-#define GEMM_WHOLE(r, v) GEMM_PLACE_AS(gemm_whole_##r, r, GEMM_NV, 0)
+#define GEMM_WHOLE(r, v)                                                                          \
+    static void gemm_whole_##r(size_t kc, const float *A, size_t a_m, size_t a_k, const float *B, \
+                               size_t b_k, size_t nr, float *C, size_t ldc,                       \
+                               const t2k_gemm_out *out)                                           \
+    {                                                                                             \
+        (void)nr; /* all of them */                                                               \
+        gemm_place(r, GEMM_NV, 0, kc, A, a_m, a_k, B, b_k, GEMM_NR, C, ldc, out);                 \
+    }
 #define GEMM_WHOLE_NAME(r, v) gemm_whole_##r,
 
 #ifdef GEMM_HALF
@@ -70,34 +86,26 @@ typedef void gemm_wide_fn(size_t kc, const float *A, size_t a_m, size_t a_k, con
 #define GEMM_WIDE_NAME(r, panels) {gemm_wide_##r, panels},
 #define GEMM_WIDE_PANELS(r, panels) [r] = panels,
 
-GEMM_HEIGHTS(GEMM_TILE, 1)
-GEMM_HEIGHTS(GEMM_PLACE, 1)
-GEMM_HEIGHTS(GEMM_TILE, 2)
+GEMM_HEIGHTS(GEMM_TILE, 0)
+GEMM_TALL_HEIGHTS(GEMM_PLACE, 1)
 GEMM_HEIGHTS(GEMM_PLACE, 2)
-#if GEMM_NV == 4
-GEMM_HEIGHTS(GEMM_TILE, 3)
+#if GEMM_NV > 2
 GEMM_HEIGHTS(GEMM_PLACE, 3)
-GEMM_HEIGHTS(GEMM_TILE, 4)
+#endif
+#if GEMM_NV > 3
 GEMM_HEIGHTS(GEMM_PLACE, 4)
-#elif GEMM_NV != 2
-#error "GEMM_NV is 2 or 4"
 #endif
 GEMM_HEIGHTS(GEMM_WHOLE, 0)
 GEMM_WIDE(GEMM_WIDE_AS)
 
-static gemm_tile_fn *const gemm_tiles[GEMM_NV][GEMM_MR] = {
-    {GEMM_HEIGHTS(GEMM_TILE_NAME, 1)},
-    {GEMM_HEIGHTS(GEMM_TILE_NAME, 2)},
-#if GEMM_NV == 4
-    {GEMM_HEIGHTS(GEMM_TILE_NAME, 3)},
-    {GEMM_HEIGHTS(GEMM_TILE_NAME, 4)},
-#endif
-};
-static gemm_place_fn *const gemm_places[GEMM_NV][GEMM_MR] = {
-    {GEMM_HEIGHTS(GEMM_PLACE_NAME, 1)},
+static gemm_tile_fn *const gemm_tiles[GEMM_MR] = {GEMM_HEIGHTS(GEMM_TILE_NAME, 0)};
+static gemm_place_fn *const gemm_places[GEMM_NV][GEMM_TALL] = {
+    {GEMM_TALL_HEIGHTS(GEMM_PLACE_NAME, 1)},
     {GEMM_HEIGHTS(GEMM_PLACE_NAME, 2)},
-#if GEMM_NV == 4
+#if GEMM_NV > 2
     {GEMM_HEIGHTS(GEMM_PLACE_NAME, 3)},
+#endif
+#if GEMM_NV > 3
     {GEMM_HEIGHTS(GEMM_PLACE_NAME, 4)},
 #endif
 };
@@ -109,70 +117,158 @@ static const struct {
 } gemm_wides[] = {GEMM_WIDE(GEMM_WIDE_NAME)};
 enum { GEMM_WIDE_ROWS = sizeof gemm_wides / sizeof gemm_wides[0] };
 
-void T2K_FN(gemm_block)(size_t m, size_t n, size_t kc, const float *A, const float *B,
-                        size_t b_panel, float *C, size_t ldc, const t2k_gemm_out *out)
+/* The kernels for the next columns when `left` are left: how many columns, up to which height. */
+typedef struct gemm_choice {
+    gemm_place_fn *const *kernels;
+    size_t cols, mr;
+} gemm_choice;
+
+static gemm_choice gemm_choose(size_t left)
 {
-    for (size_t j = 0; j < n; j += GEMM_NR, B += b_panel) {
-        const size_t nr = n - j < GEMM_NR ? n - j : GEMM_NR;
-        gemm_tile_fn *const *tiles = gemm_tiles[(nr - 1) / VF_W];
+    gemm_choice c = {gemm_wholes, GEMM_NR, GEMM_MR};
+    if (left >= GEMM_NR) {
+        return c;
+    }
+    c.cols = left;
+#ifdef GEMM_HALF
+    if (left <= VF_W / 2) {
+        c.kernels = gemm_halves;
+        return c;
+    }
+    if (left % VF_W > 0 && left % VF_W <= VF_W / 2) {
+        c.cols = left / VF_W * VF_W; /* the rest follows in half vectors */
+    }
+#endif
+    c.kernels = gemm_places[(c.cols - 1) / VF_W];
+    c.mr = c.cols <= VF_W ? GEMM_TALL : GEMM_MR;
+    return c;
+}
+
+/* One kernel's work: `rows` rows of the choice at row i, column j of the block that out is for. */
+GEMM_INLINE void gemm_one(const gemm_choice *choice, size_t rows, size_t i, size_t j, size_t kc,
+                          const float *A, size_t a_m, size_t a_k, const float *B, size_t b_k,
+                          float *C, size_t ldc, const t2k_gemm_out *out)
+{
+    float *c = C + i * ldc + j;
+    if (out->mode == T2K_GEMM_STORE || out->mode == T2K_GEMM_ADD) {
+        choice->kernels[rows - 1](kc, A, a_m, a_k, B, b_k, choice->cols, c, ldc, out);
+    } else {
+        const t2k_gemm_out part = t2k_gemm_out_at(out, i, j);
+        choice->kernels[rows - 1](kc, A, a_m, a_k, B, b_k, choice->cols, c, ldc, &part);
+    }
+}
+
+/* The last columns of a packed block, fewer than a panel has. */
+static void gemm_block_tail(size_t m, size_t j, size_t n, size_t kc, const float *A, const float *B,
+                            float *C, size_t ldc, const t2k_gemm_out *out)
+{
+    gemm_choice choice;
+    for (; j < n; j += choice.cols, B += choice.cols) {
+        choice = gemm_choose(n - j);
         const float *panel = A;
         size_t rows;
         for (size_t i = 0; i < m; i += rows, panel += GEMM_MR * kc) {
-            rows = gemm_height(m - i);
-            float *c = C + i * ldc + j;
-            if (out->mode != T2K_GEMM_GENERAL) {
-                tiles[rows - 1](kc, panel, B, nr, c, ldc, out);
-            } else {
-                const t2k_gemm_out part = t2k_gemm_out_at(out, i, j);
-                tiles[rows - 1](kc, panel, B, nr, c, ldc, &part);
-            }
+            rows = gemm_height(m - i, GEMM_MR);
+            gemm_one(&choice, rows, i, j, kc, panel, 1, GEMM_MR, B, GEMM_NR, C, ldc, out);
         }
     }
 }
 
-/* The kernels for the next columns when `left` are left; *cols: how many they take. */
-static gemm_place_fn *const *gemm_strip_kernels(size_t left, size_t *cols)
+void T2K_FN(gemm_block)(size_t m, size_t n, size_t kc, const float *A, const float *B,
+                        size_t b_panel, float *C, size_t ldc, const t2k_gemm_out *out)
 {
-    *cols = left < GEMM_NR ? left : GEMM_NR;
-#ifdef GEMM_HALF
-    if (left <= VF_W / 2) {
-        return gemm_halves;
+    float space[GEMM_ACC * VF_W];
+    t2k_gemm_out own;
+    out = gemm_with_space(out, &own, space);
+    size_t j = 0;
+    for (; j + GEMM_NR <= n; j += GEMM_NR, B += b_panel) {
+        const float *panel = A;
+        size_t rows;
+        for (size_t i = 0; i < m; i += rows, panel += GEMM_MR * kc) {
+            rows = gemm_height(m - i, GEMM_MR);
+            float *c = C + i * ldc + j;
+            if (out->mode == T2K_GEMM_STORE || out->mode == T2K_GEMM_ADD) {
+                gemm_tiles[rows - 1](kc, panel, B, c, ldc, out);
+            } else {
+                const t2k_gemm_out part = t2k_gemm_out_at(out, i, j);
+                gemm_tiles[rows - 1](kc, panel, B, c, ldc, &part);
+            }
+        }
     }
-    if (left < GEMM_NR && left % VF_W > 0 && left % VF_W <= VF_W / 2) {
-        *cols = left / VF_W * VF_W; /* the rest follows in half vectors */
+    gemm_block_tail(m, j, n, kc, A, B, C, ldc, out);
+}
+
+/* Asks for rows of A and of C (n columns) that the next band will meet: part `first`..`end` of n.
+ */
+static void gemm_strip_ahead(size_t rows, size_t first, size_t end, size_t n, size_t kc,
+                             const float *A, size_t a_m, const float *C, size_t ldc)
+{
+    for (size_t i = rows * first / n; i < rows * end / n; i++) {
+        for (size_t p = 0; p < kc; p += 16) {
+            __builtin_prefetch(A + i * a_m + p, 0, 2);
+        }
     }
-#endif
-    return *cols == GEMM_NR ? gemm_wholes : gemm_places[(*cols - 1) / VF_W];
+    for (size_t i = 0; i < rows; i++) {
+        for (size_t j = first; j < end; j += 16) {
+            __builtin_prefetch(C + i * ldc + j, 1, 2);
+        }
+    }
+}
+
+/* As gemm_strip() for the rows [i0, i1); `ahead` > 0: as many rows follow, contiguous along k. */
+static void gemm_strip_rows(size_t i0, size_t i1, size_t ahead, size_t n, size_t kc, const float *A,
+                            size_t a_m, size_t a_k, const float *B, size_t b_k, size_t b_panel,
+                            int padded, float *C, size_t ldc, const t2k_gemm_out *out)
+{
+    const size_t m = i1 - i0;
+    const size_t panels = m <= GEMM_WIDE_ROWS ? gemm_wides[m - 1].panels : 1;
+    size_t cols;
+    for (size_t j = 0; j < n; j += cols) {
+        const size_t left = n - j;
+        const float *b = padded ? B + j / GEMM_NR * b_panel + j % GEMM_NR : B + j;
+        if (panels > 1 && left >= panels * GEMM_NR) {
+            cols = panels * GEMM_NR;
+            const t2k_gemm_out part = t2k_gemm_out_at(out, i0, j);
+            gemm_wides[m - 1].fn(kc, A + i0 * a_m, a_m, a_k, b, b_k, b_panel, C + i0 * ldc + j, ldc,
+                                 &part);
+            continue;
+        }
+        const gemm_choice choice = gemm_choose(left);
+        size_t rows;
+        for (size_t i = i0; i < i1; i += rows) {
+            rows = gemm_height(i1 - i, choice.mr);
+            gemm_one(&choice, rows, i, j, kc, A + i * a_m, a_m, a_k, b, b_k, C, ldc, out);
+            const size_t next = i + m; /* m rows are this band */
+            if (next < i1 + ahead) {
+                const size_t here = next + rows < i1 + ahead ? rows : i1 + ahead - next;
+                gemm_strip_ahead(here, j, j + choice.cols, n, kc, A + next * a_m, a_m,
+                                 C + next * ldc, ldc);
+            }
+        }
+        cols = choice.cols;
+    }
 }
 
 void T2K_FN(gemm_strip)(size_t m, size_t n, size_t kc, const float *A, size_t a_m, size_t a_k,
                         const float *B, size_t b_k, size_t b_panel, int padded, float *C,
                         size_t ldc, const t2k_gemm_out *out)
 {
-    size_t cols;
-    for (size_t j = 0; j < n; j += cols) {
-        const size_t left = n - j;
-        const float *b = padded ? B + j / GEMM_NR * b_panel + j % GEMM_NR : B + j;
-        const size_t panels = m <= GEMM_WIDE_ROWS ? gemm_wides[m - 1].panels : 1;
-        if (panels > 1 && left >= panels * GEMM_NR) {
-            cols = panels * GEMM_NR;
-            const t2k_gemm_out part = t2k_gemm_out_at(out, 0, j);
-            gemm_wides[m - 1].fn(kc, A, a_m, a_k, b, b_k, b_panel, C + j, ldc, &part);
-            continue;
-        }
-        gemm_place_fn *const *kernels = gemm_strip_kernels(left, &cols);
-        size_t rows;
-        for (size_t i = 0; i < m; i += rows) {
-            rows = gemm_height(m - i);
-            const float *a = A + i * a_m;
-            float *c = C + i * ldc + j;
-            if (out->mode != T2K_GEMM_GENERAL) {
-                kernels[rows - 1](kc, a, a_m, a_k, b, b_k, cols, c, ldc, out);
-            } else {
-                const t2k_gemm_out part = t2k_gemm_out_at(out, i, j);
-                kernels[rows - 1](kc, a, a_m, a_k, b, b_k, cols, c, ldc, &part);
-            }
-        }
+    float space[GEMM_ACC * VF_W];
+    t2k_gemm_out own;
+    out = gemm_with_space(out, &own, space);
+    if (m * kc <= GEMM_BAND_L2 || n <= GEMM_NR || n * kc > GEMM_BAND_L2) {
+        gemm_strip_rows(0, m, 0, n, kc, A, a_m, a_k, B, b_k, b_panel, padded, C, ldc, out);
+        return;
+    }
+    /* A band of rows stays in L1 while it meets all columns. */
+    size_t band = GEMM_BAND_FLOATS / (kc + n) / GEMM_TALL * GEMM_TALL;
+    band = band < 2 * GEMM_TALL ? 2 * GEMM_TALL : band;
+    const int far = a_k == 1 && m * (kc + n) > GEMM_FAR_FLOATS;
+    size_t end;
+    for (size_t i = 0; i < m; i = end) {
+        end = m - i < 2 * band ? m : i + band;
+        const size_t ahead = !far ? 0 : m - end < band ? m - end : band;
+        gemm_strip_rows(i, end, ahead, n, kc, A, a_m, a_k, B, b_k, b_panel, padded, C, ldc, out);
     }
 }
 
@@ -180,6 +276,8 @@ void T2K_FN(gemm_scale)(size_t m, size_t n, float *C, size_t ldc, const t2k_gemm
 {
     gemm_finish(NULL, 0, m, n, C, ldc, out);
 }
+
+#include "tmpl/gemm_fuse.h"
 
 t2k_gemm_group T2K_FN(gemm) = {
     .mr = GEMM_MR,
@@ -192,8 +290,11 @@ t2k_gemm_group T2K_FN(gemm) = {
     .pack_a = T2K_FN(gemm_pack_a),
     .pack_b = T2K_FN(gemm_pack_b),
     .block = T2K_FN(gemm_block),
+    .fuse = T2K_FN(gemm_fuse),
     .strip = T2K_FN(gemm_strip),
     .scale = T2K_FN(gemm_scale),
+    .lines = T2K_FN(gemm_lines),
+    .line_rows = G_LINES,
 };
 
 #endif

@@ -1,10 +1,12 @@
 /* Packing, written once over simd/: panels [k][width] of an operand's rows (A) or columns (B), so
  * that the micro-kernels read one stream. Both operands need the same two movements:
- *   along k    the source is contiguous in k: blocks of four lines are transposed;
+ *   along k    the source is contiguous in k: blocks of four lines, or where the panel is wide
+ *              enough of VF_W lines (g_transpose), are transposed, and the next lines asked for;
  *   across     the source is contiguous across the panel: lines are copied.
  * Along k, s (kc) multiplies element k of every line, rounded once: diag(s) costs no pass.
  * The including gemm_<isa>.c defines, for VF_W > 1,
  *   g_transpose4(r)         transposes the 4x4 blocks within each 128 bits of r[0..3]
+ *   GEMM_TRANSPOSE, g_transpose(r)   transposes r[0..VF_W-1], where NR is a multiple of VF_W
  *   g_store4(p, v, part)    stores the 128 bits `part` (a constant) of v; g_store2: their half,
  *                           where GEMM_MR is no multiple of four */
 #ifndef T2K_TMPL_GEMM_PACK_H
@@ -66,16 +68,85 @@ GEMM_INLINE void gemm_pack_four(const size_t width, const size_t g, size_t n, co
     }
 }
 
+/* Asks for the line of `count` rows, `stride` apart, that are packed next: each row is a stream of
+ * its own and too short for a hardware prefetcher. Behind the operand it is harmless. */
+GEMM_INLINE void gemm_ask(const float *rows, const size_t count, size_t stride)
+{
+    T2K_UNROLL
+    for (size_t l = 0; l < count; l++) {
+        __builtin_prefetch((const char *)((uintptr_t)rows + l * stride * sizeof(float)));
+    }
+}
+
+/* Asks for lines of A's panel that are written 4 KB later: nearly twice as fast where the panel is
+ * not in cache, since a store's line would be fetched only when the store retires. */
+GEMM_INLINE void gemm_claim(const float *panel, const size_t floats)
+{
+    T2K_UNROLL
+    for (size_t i = 0; i < floats; i += 16) {
+        __builtin_prefetch((const char *)((uintptr_t)(panel + i) + 4096), 1);
+    }
+}
+
+#ifdef GEMM_TRANSPOSE
+/* VF_W steps of k of VF_W lines, by one transpose in registers. */
+GEMM_INLINE void gemm_pack_square(const size_t width, const float *src, size_t stride,
+                                  const float *s, float *panel)
+{
+    vf r[VF_W];
+    T2K_UNROLL
+    for (size_t l = 0; l < VF_W; l++) {
+        r[l] = v_load(src + l * stride);
+    }
+    if (s != NULL) {
+        const vf factor = v_load(s);
+        T2K_UNROLL
+        for (size_t l = 0; l < VF_W; l++) {
+            r[l] = v_mul(r[l], factor);
+        }
+    }
+    g_transpose(r);
+    T2K_UNROLL
+    for (size_t l = 0; l < VF_W; l++) {
+        v_store(panel + l * width, r[l]);
+    }
+}
+#endif
+
 GEMM_INLINE void gemm_pack_along(const size_t width, size_t lines, size_t kc, const float *src,
                                  size_t stride, const float *s, float *panel)
 {
-    for (size_t g = 0; g < width && g < lines; g += 4) {
+    size_t g = 0;
+#ifdef GEMM_TRANSPOSE
+    for (; g + VF_W <= width && g + VF_W <= lines; g += VF_W) {
+        const float *from = src + g * stride;
+        size_t p = 0;
+        for (; p + VF_W <= kc; p += VF_W) {
+            if (p % 16 == 0) {
+                gemm_ask(from + VF_W * stride + p, VF_W, stride);
+            }
+            gemm_pack_square(width, from + p, stride, s != NULL ? s + p : NULL,
+                             panel + g + p * width);
+        }
+        for (size_t q = 0; q < VF_W && p < kc; q += 4) {
+            gemm_pack_four(width, g + q, kc - p, from + q * stride + p, stride, 4,
+                           s != NULL ? s + p : NULL, panel + g + q + p * width);
+        }
+    }
+#endif
+    for (; g < width && g < lines; g += 4) {
         const size_t here = lines - g < 4 ? lines - g : 4;
         const float *from = src + g * stride;
         float *to = panel + g;
         size_t p = 0;
         for (; p + VF_W <= kc && here == 4; p += VF_W) {
             const float *sp = s != NULL ? s + p : NULL;
+            if (p % 16 == 0) {
+                gemm_ask(from + 4 * stride + p, 4, stride);
+            }
+            if (g == 0) {
+                gemm_claim(to + p * width, VF_W * width);
+            }
             gemm_pack_four(width, g, VF_W, from + p, stride, 4, sp, to + p * width);
         }
         for (; p < kc; p += VF_W) {
@@ -114,7 +185,7 @@ void T2K_FN(gemm_pack_a)(size_t m, size_t kc, const float *A, size_t a_m, size_t
 {
     size_t rows;
     for (size_t i = 0; i < m; i += rows, panels += GEMM_MR * kc) {
-        rows = gemm_height(m - i);
+        rows = gemm_height(m - i, GEMM_MR);
         if (a_k == 1) {
             gemm_pack_along(GEMM_MR, rows, kc, A + i * a_m, a_m, s, panels);
         } else {

@@ -5,123 +5,25 @@
  *   g_fma(acc, a, b)        acc + a * b, one rounding, held in a register by hand
  *   g_fma_at(acc, p, b)     acc + *p * b, where *p is used once
  *   GEMM_MASKED, g_mask, g_mask_n(n), g_load_mask(p, mask)   loads of the first n lanes in a loop
- *   GEMM_WIDE(X)            X(rows, panels), rows from 1 on: kernels for several panels of B at
- * once GEMM_AHEAD              steps of k by which B is prefetched GEMM_HALF               where a
- * half vector costs half: g_half and its own g_half_... Tails: rows have kernels of their own
- * height, columns fewer vectors, the last one masked. */
+ *   GEMM_TALL               rows of a kernel in place for one vector of columns
+ *   GEMM_WIDE(X)            X(rows, panels), rows from 1 on: kernels for some panels at once
+ *   GEMM_AHEAD              steps of k by which B is prefetched
+ *   GEMM_HALF               where a half vector costs half: g_half and its own g_half_...
+ * Tails: rows have kernels of their own height, columns fewer vectors, the last one masked. */
 #ifndef T2K_TMPL_GEMM_UKR_H
 #define T2K_TMPL_GEMM_UKR_H
 
 #define GEMM_NR ((size_t)GEMM_NV * VF_W)
-#define GEMM_INLINE static inline __attribute__((always_inline))
-#define GEMM_ACC 32 /* upper bound of rows * vecs; what a kernel does not use does not exist */
+/* Steps of k before the end of a tile at which its part of C is asked for: about 1000 cycles. */
+#define GEMM_LATE ((size_t)2000 / (GEMM_MR * GEMM_NV))
 
-/* Rows of the next tile when `left` are left: the last two share, since 4 + 4 beats 6 + 2. */
-static inline size_t gemm_height(size_t left)
-{
-    return left >= 2 * GEMM_MR ? GEMM_MR : left > GEMM_MR ? (left + 1) / 2 : left;
-}
+#include "tmpl/gemm_out.h"
 
-/* The steps behind the chunk sum c of one vector at row i, column j. */
-GEMM_INLINE vf gemm_value(vf c, vf old, const t2k_gemm_out *out)
+/* Rows of the next tile when `left` are left of which `mr` make a whole one: the last two share,
+ * since 4 + 4 beats 6 + 2. */
+static inline size_t gemm_height(size_t left, size_t mr)
 {
-    const vf alpha = v_set1(out->alpha);
-    if (!out->first) {
-        return v_fma(alpha, c, old);
-    }
-    return out->beta == 0.0f ? v_mul(alpha, c) : v_fma(alpha, c, v_mul(v_set1(out->beta), old));
-}
-
-GEMM_INLINE vf gemm_epilogue(vf v, vf bias, vf scale, vf residual, const t2k_gemm_out *out)
-{
-    if (out->bias != NULL) {
-        v = v_add(v, bias);
-    }
-    if (out->scale != NULL) {
-        v = v_mul(v, scale);
-    }
-    if (out->relu) {
-        v = v_select(v_lt(v, v_zero()), v_zero(), v);
-    }
-    if (out->residual != NULL) {
-        v = v_add(v, residual);
-    }
-    return v;
-}
-
-/* The general way out: chunk sums from t (rows, nr), row stride ldt; NULL: no product at all. */
-static void gemm_finish(const float *t, size_t ldt, size_t rows, size_t nr, float *C, size_t ldc,
-                        const t2k_gemm_out *out)
-{
-    const int reads_c = !out->first || out->beta != 0.0f;
-    const int last = out->last;
-    for (size_t j = 0; j < nr; j += VF_W) {
-        const size_t n = nr - j < VF_W ? nr - j : VF_W;
-        const vf zero = v_zero();
-        const vf bias = last && out->bias != NULL ? v_load_n(out->bias + j, n) : zero;
-        const vf scale = last && out->scale != NULL ? v_load_n(out->scale + j, n) : zero;
-        for (size_t i = 0; i < rows; i++) {
-            float *c = C + i * ldc + j;
-            const vf old = !reads_c ? zero : n == VF_W ? v_load(c) : v_load_n(c, n);
-            vf v;
-            if (t != NULL) {
-                v = gemm_value(v_load(t + i * ldt + j), old, out);
-            } else {
-                v = reads_c ? v_mul(v_set1(out->beta), old) : zero;
-            }
-            if (last) {
-                vf residual = zero;
-                if (out->residual != NULL) {
-                    residual = v_load_n(out->residual + i * out->ldr + j, n);
-                }
-                v = gemm_epilogue(v, bias, scale, residual, out);
-            }
-            if (n == VF_W) {
-                v_store(c, v);
-            } else {
-                v_store_n(c, v, n);
-            }
-        }
-    }
-}
-
-/* Writes the tile: acc[i * vecs + v] is vector v of row i; nr columns are written. */
-GEMM_INLINE void gemm_leave(const int rows, const int vecs, const vf *acc, size_t nr, float *C,
-                            size_t ldc, const t2k_gemm_out *out)
-{
-    const size_t lanes = nr - (size_t)(vecs - 1) * VF_W;
-    if (out->mode == T2K_GEMM_STORE) {
-        T2K_UNROLL
-        for (int i = 0; i < rows; i++) {
-            T2K_UNROLL
-            for (int v = 0; v < vecs; v++) {
-                float *c = C + (size_t)i * ldc + v * VF_W;
-                if (v < vecs - 1 || lanes == VF_W) {
-                    v_store(c, acc[i * vecs + v]);
-                } else {
-                    v_store_n(c, acc[i * vecs + v], lanes);
-                }
-            }
-        }
-        return;
-    }
-    if (out->mode == T2K_GEMM_ADD && lanes == VF_W) {
-        T2K_UNROLL
-        for (int i = 0; i < rows; i++) {
-            T2K_UNROLL
-            for (int v = 0; v < vecs; v++) {
-                float *c = C + (size_t)i * ldc + v * VF_W;
-                v_store(c, v_add(acc[i * vecs + v], v_load(c)));
-            }
-        }
-        return;
-    }
-    float t[GEMM_ACC * VF_W] __attribute__((aligned(64)));
-    T2K_UNROLL
-    for (int i = 0; i < rows * vecs; i++) {
-        v_store(t + i * VF_W, acc[i]);
-    }
-    gemm_finish(t, (size_t)vecs * VF_W, (size_t)rows, nr, C, ldc, out);
+    return left >= 2 * mr ? mr : left > mr ? (left + 1) / 2 : left;
 }
 
 /* Asks for the columns of B that come GEMM_AHEAD steps of k later: beyond the end of a panel's
@@ -135,43 +37,43 @@ GEMM_INLINE void gemm_ahead(const float *B, size_t b_k, const size_t floats)
     }
 }
 
-/* A packed, B packed: one tile. rows and vecs are constants. */
-GEMM_INLINE void gemm_tile(const int rows, const int vecs, size_t kc, const float *A,
-                           const float *B, size_t nr, float *C, size_t ldc, const t2k_gemm_out *out)
+/* A packed, B packed: one tile of whole vectors. rows is a constant. */
+GEMM_INLINE void gemm_tile(const int rows, size_t kc, const float *A, const float *B, float *C,
+                           size_t ldc, const t2k_gemm_out *out)
 {
     vf acc[GEMM_ACC];
     T2K_UNROLL
-    for (int i = 0; i < rows * vecs; i++) {
+    for (int i = 0; i < rows * GEMM_NV; i++) {
         acc[i] = v_zero();
     }
-    T2K_UNROLL
-    for (int i = 0; i < rows; i++) {
-        __builtin_prefetch(C + (size_t)i * ldc, 1);
-        __builtin_prefetch(C + (size_t)i * ldc + nr - 1, 1);
-    }
-    for (size_t p = 0; p < kc; p++) {
-        vf b[GEMM_NV];
-        T2K_UNROLL
-        for (int v = 0; v < vecs; v++) {
-            b[v] = v_load(B + v * VF_W);
-        }
-        gemm_ahead(B, GEMM_NR, (size_t)vecs * VF_W);
-        T2K_UNROLL
-        for (int i = 0; i < rows; i++) {
-            if (vecs == 1) {
-                acc[i] = g_fma_at(acc[i], A + i, b[0]);
-                continue;
-            }
-            const vf x = v_set1(A[i]);
+    /* C is asked for late enough to be in L1 still when the sums are there. */
+    size_t p = 0;
+    for (size_t end = kc > GEMM_LATE ? kc - GEMM_LATE : 0; p < kc; end = kc) {
+        for (; p < end; p++) {
+            vf b[GEMM_NV];
             T2K_UNROLL
-            for (int v = 0; v < vecs; v++) {
-                acc[i * vecs + v] = g_fma(acc[i * vecs + v], x, b[v]);
+            for (int v = 0; v < GEMM_NV; v++) {
+                b[v] = v_load(B + v * VF_W);
             }
+            gemm_ahead(B, GEMM_NR, GEMM_NR);
+            T2K_UNROLL
+            for (int i = 0; i < rows; i++) {
+                const vf x = v_set1(A[i]);
+                T2K_UNROLL
+                for (int v = 0; v < GEMM_NV; v++) {
+                    acc[i * GEMM_NV + v] = g_fma(acc[i * GEMM_NV + v], x, b[v]);
+                }
+            }
+            A += GEMM_MR;
+            B += GEMM_NR;
         }
-        A += GEMM_MR;
-        B += GEMM_NR;
+        T2K_UNROLL
+        for (int i = 0; i < rows && end < kc; i++) {
+            __builtin_prefetch(C + (size_t)i * ldc, 1);
+            __builtin_prefetch(C + (size_t)i * ldc + GEMM_NR - 1, 1);
+        }
     }
-    gemm_leave(rows, vecs, acc, nr, C, ldc, out);
+    gemm_leave(rows, GEMM_NV, acc, GEMM_NR, C, ldc, out);
 }
 
 /* A in place; B in place or packed (row stride b_k). rows, vecs, masked are constants; masked:
@@ -188,7 +90,7 @@ GEMM_INLINE void gemm_place(const int rows, const int vecs, const int masked, si
         acc[i] = v_zero();
     }
     /* Three rows per pointer: base, base + stride and base + 2 * stride are one address each. */
-    const float *a[(GEMM_MR + 2) / 3];
+    const float *a[(GEMM_TALL + 2) / 3];
     T2K_UNROLL
     for (int i = 0; i < (rows + 2) / 3; i++) {
         a[i] = A + (size_t)(3 * i) * a_m;
@@ -232,7 +134,7 @@ GEMM_INLINE void gemm_half(const int rows, size_t kc, const float *A, size_t a_m
     const g_half_mask mask = g_half_mask_n(nr);
     g_half sum[GEMM_MR];
     vf acc[GEMM_MR];
-    const float *a[(GEMM_MR + 2) / 3];
+    const float *a[(GEMM_TALL + 2) / 3];
     T2K_UNROLL
     for (int i = 0; i < rows; i++) {
         sum[i] = g_half_zero();

@@ -88,7 +88,7 @@ static t2_status run_block(const t2_block *block, const t2_block_args *args,
                              args->queries * args->items, args->keys * args->items, err);
     if (status == T2_OK) {
         status = t2_mask_resolve(&args->mask, args->queries, args->keys, block->config.heads,
-                                 workspace, &pass->mask, err);
+                                 &pass->mask, err);
     }
     if (status != T2_OK) {
         return status;

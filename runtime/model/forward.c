@@ -198,7 +198,7 @@ t2_status t2_forward(t2_session *session, const t2_forward_args *args, t2_error 
     }
     if (status == T2_OK) {
         status = t2_mask_resolve(&args->mask, args->length, args->length, config->heads,
-                                 &session->workspace, &run.mask, err);
+                                 &run.mask, err);
     }
     if (status != T2_OK) {
         return status;

@@ -3,7 +3,6 @@
 #include "io/text.h"
 #include "model/model.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static int has_shape(const t2_tensor *tensor, int rank, int64_t heads, int64_t queries,
@@ -55,44 +54,15 @@ t2_status t2_mask_from_tensor(t2_safetensors *file, const t2_tensor *tensor, int
     return T2_OK;
 }
 
-/* A causal mask for `length` positions is the corner of one for more, so the largest is kept. */
-static t2_status make_causal(t2_workspace *workspace, int64_t length, t2_error *err)
-{
-    if (workspace->causal != NULL && workspace->causal_length >= length) {
-        return T2_OK;
-    }
-    int64_t room = length + length / 2; /* generation asks for one more each time */
-    int64_t count = room;
-    uint8_t *causal = t2_multiply(&count, room) ? t2_alloc(count, 1) : NULL;
-    if (causal == NULL) {
-        return t2_fail(err, T2_ERR_NOMEM, "out of memory for a causal mask of %lld positions",
-                       (long long)length);
-    }
-    for (int64_t l = 0; l < room; l++) {
-        memset(causal + l * room, 0, (size_t)l + 1);
-        memset(causal + l * room + l + 1, 1, (size_t)(room - l - 1));
-    }
-    free(workspace->causal);
-    workspace->causal = causal;
-    workspace->causal_length = room;
-    return T2_OK;
-}
-
 t2_status t2_mask_resolve(const t2_mask *mask, int64_t queries, int64_t keys, int64_t heads,
-                          t2_workspace *workspace, t2_strided_mask *resolved, t2_error *err)
+                          t2_strided_mask *resolved, t2_error *err)
 {
     t2_strided_mask made = {T2K_MASK_NONE, NULL, 0, 0, 0};
     if (mask->kind == T2_MASK_CAUSAL) {
         if (queries != keys) {
             return t2_fail(err, T2_ERR_ARG, "a causal mask needs as many keys as queries");
         }
-        t2_status status = make_causal(workspace, queries, err);
-        if (status != T2_OK) {
-            return status;
-        }
-        made.kind = T2K_MASK_BOOL;
-        made.data = workspace->causal;
-        made.row = workspace->causal_length;
+        made.kind = T2K_MASK_CAUSAL;
     } else if (mask->kind == T2_MASK_BOOL || mask->kind == T2_MASK_ADD) {
         if (mask->data == NULL && queries > 0 && keys > 0) {
             return t2_fail(err, T2_ERR_ARG, "the mask has no data");

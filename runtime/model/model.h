@@ -101,12 +101,11 @@ void t2_block_unload(t2_block *block);
 
 /* What one pass through blocks needs in memory, reused between passes. */
 typedef struct t2_workspace {
-    int64_t qkv_room, rows_room, hidden_room, causal_length;
+    int64_t qkv_room, rows_room, hidden_room;
     float *qkv;       /* projections; later the attention output */
     float *heads;     /* (rows, E) concatenated heads; later the first norm's output */
     float *hidden;    /* (rows, fE) */
     double *row_sums; /* (rows) */
-    uint8_t *causal;  /* (causal_length, causal_length): nonzero above the diagonal */
 } t2_workspace;
 
 /* Room for `rows` = L * N query rows and key_rows = S * N; key_rows = rows where all is one
@@ -123,7 +122,7 @@ typedef struct t2_strided_mask {
 } t2_strided_mask;
 
 t2_status t2_mask_resolve(const t2_mask *mask, int64_t queries, int64_t keys, int64_t heads,
-                          t2_workspace *workspace, t2_strided_mask *resolved, t2_error *err);
+                          t2_strided_mask *resolved, t2_error *err);
 
 /* One pass through one block by a team. Pointers are shared by the team, results are equal on
  * every thread. out may be the same as query. */

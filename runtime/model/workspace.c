@@ -55,5 +55,4 @@ void t2_workspace_free(t2_workspace *workspace)
     free(workspace->heads);
     free(workspace->hidden);
     free(workspace->row_sums);
-    free(workspace->causal);
 }

@@ -230,7 +230,9 @@ static int add_group(struct bench_run *run, struct bench_subject *s, enum bench_
         int isa = run->o->isa[i];
         /* Many threads of the slowest ISA are rarely worth their time. */
         int extra = isa == 0 && threads > 1 && !run->o->threads_given && !run->o->isas_given;
-        if (has_own(isa, s->p->op->slot) && !extra) {
+        int own =
+            has_own(isa, s->p->op->slot) || (s->p->op->also != 0 && has_own(isa, s->p->op->also));
+        if (own && !extra) {
             add_case(run, g, isa);
         }
     }
@@ -279,9 +281,12 @@ static void note_missing(void)
 #undef T2K_SLOT
     };
     for (size_t s = 0; s < sizeof slots / sizeof slots[0]; s++) {
-        int found = strncmp(slots[s].name, "probe_", 6) == 0; /* the measure itself */
+        /* The measure itself; a step of products. */
+        int found =
+            strncmp(slots[s].name, "probe_", 6) == 0 || strcmp(slots[s].name, "gemm_finish") == 0;
         for (int i = 0; bench_ops[i] != NULL && !found; i++) {
-            found = bench_ops[i]->slot == slots[s].slot;
+            found = bench_ops[i]->slot == slots[s].slot ||
+                    (bench_ops[i]->also != 0 && bench_ops[i]->also == slots[s].slot);
         }
         if (!found) {
             fprintf(stderr, "t2bench: note: kernel %s has no benchmark\n", slots[s].name);

@@ -2,7 +2,8 @@
  * do: sizes in int, row-major matrices, packed weights and batches where the library has calls for
  * them.
  *
- * W = c U diag(s) V^T has no call in a BLAS: each call scales a copy of U, then multiplies.
+ * W = c U diag(s) V^T has no call in a BLAS: each call scales a copy of U, then multiplies; or, for
+ * svd_rebuild_dense, multiplies U by diag(s) as a dense matrix first.
  */
 #define _GNU_SOURCE /* dlinfo */
 #include "contender.h"
@@ -144,7 +145,7 @@ static int load(const char *library, int threads, char *version, size_t version_
 
 /* ---- cases ----------------------------------------------------------------------------------- */
 
-enum kind { PRODUCT, PACKED_PRODUCT, BATCH, REBUILD };
+enum kind { PRODUCT, PACKED_PRODUCT, BATCH, REBUILD, DENSE_REBUILD };
 
 struct state {
     enum kind kind;
@@ -152,7 +153,8 @@ struct state {
     int m, n, k, lda, ldb, ldc, batch;
     const float *A, *B, *s;
     float *C;
-    float *buffer; /* packed weights, or the scaled U; NULL: not needed */
+    float *buffer;           /* packed weights; or the scaled U, behind it a dense diag(s) */
+    const struct problem *p; /* whose scratch `buffer` is; NULL: it is our own */
 };
 
 static void describe_product(struct state *st, const struct problem *p)
@@ -185,7 +187,8 @@ static void describe_batch(struct state *st, const struct problem *p)
 /* U (m, r), V (n, r), s (r). */
 static void describe_rebuild(struct state *st, const struct problem *p, const void *const in[])
 {
-    st->kind = REBUILD;
+    st->kind = p->op == &bench_op_svd_rebuild_dense ? DENSE_REBUILD : REBUILD;
+    st->p = p;
     st->trans_a = NO_TRANS;
     st->trans_b = TRANS;
     st->m = (int)p->dim[0];
@@ -207,8 +210,9 @@ static int prepare(struct state *st)
         }
         blas.pack(ROW_MAJOR, B_MATRIX, st->trans_b, st->m, st->n, st->k, 1.0f, st->B, st->ldb,
                   st->buffer);
-    } else if (st->kind == REBUILD) {
-        st->buffer = bench_alloc((size_t)st->m * (size_t)st->k, sizeof *st->buffer);
+    } else if (st->p != NULL) {
+        size_t rows = (size_t)st->m + (st->kind == DENSE_REBUILD ? (size_t)st->k : 0);
+        st->buffer = bench_scratch_take(st->p, rows * (size_t)st->k * sizeof *st->buffer);
         return st->buffer != NULL ? 0 : -1;
     }
     return 0;
@@ -219,8 +223,8 @@ static int open_case(const struct problem *p, const char *isa, const void *const
 {
     (void)isa;
     int batched = strcmp(p->op->name, "sgemm_batched") == 0;
-    int rebuild = strcmp(p->op->name, "svd_rebuild") == 0;
-    if (!batched && !rebuild && p->op->trans_a == 0) {
+    int rebuild = p->op == &bench_op_svd_rebuild || p->op == &bench_op_svd_rebuild_dense;
+    if (!batched && !rebuild && (p->op->trans_a == 0 || p->op == &bench_op_sgemm_bf16)) {
         snprintf(error, size, "a BLAS has no call for it");
         return 1;
     }
@@ -249,7 +253,7 @@ static int open_case(const struct problem *p, const char *isa, const void *const
     if (prepare(st) != 0) {
         snprintf(error, size, "no memory for its copy of the weights");
         free(st);
-        return -1;
+        return -1; /* nothing was taken */
     }
     *state = st;
     return 0;
@@ -285,6 +289,20 @@ static void run_rebuild(const struct state *st)
                st->B, st->ldb, 0.0f, st->C, st->ldc);
 }
 
+/* Only the diagonal ever changes. */
+static void run_dense_rebuild(const struct state *st)
+{
+    size_t r = (size_t)st->k;
+    float *diagonal = st->buffer + (size_t)st->m * r;
+    for (size_t i = 0; i < r; i++) {
+        diagonal[i * r + i] = st->s[i];
+    }
+    blas.sgemm(ROW_MAJOR, NO_TRANS, NO_TRANS, st->m, st->k, st->k, 1.0f, st->A, st->lda, diagonal,
+               st->k, 0.0f, st->buffer, st->k);
+    blas.sgemm(ROW_MAJOR, st->trans_a, st->trans_b, st->m, st->n, st->k, 0.75f, st->buffer, st->lda,
+               st->B, st->ldb, 0.0f, st->C, st->ldc);
+}
+
 static int run(void *state)
 {
     const struct state *st = state;
@@ -303,6 +321,9 @@ static int run(void *state)
     case REBUILD:
         run_rebuild(st);
         break;
+    case DENSE_REBUILD:
+        run_dense_rebuild(st);
+        break;
     }
     return 0;
 }
@@ -310,7 +331,11 @@ static int run(void *state)
 static void close_case(void *state)
 {
     struct state *st = state;
-    free(st->buffer);
+    if (st->p != NULL) {
+        bench_scratch_give(st->p);
+    } else {
+        free(st->buffer);
+    }
     free(st);
 }
 

@@ -8,6 +8,7 @@
  * 3, but a pointer either way. */
 #define _GNU_SOURCE /* sched_setaffinity */
 #include "contender.h"
+#include "ops.h"
 
 #include <dlfcn.h>
 #include <sched.h>
@@ -26,7 +27,8 @@ enum {
     SOFTMAX_ACCURATE = 0x30000,
     BINARY_ADD = 0x1fff0,
     BINARY_MUL = 0x1fff1,
-    UNIMPLEMENTED = 3, /* dnnl_status_t */
+    INVALID_ARGUMENTS = 2, /* dnnl_status_t */
+    UNIMPLEMENTED = 3,
     OMP_RUNTIME = 2
 };
 enum { ARG_SRC = 1, ARG_SRC_1 = 2, ARG_DST = 17, ARG_WEIGHTS = 33, ARG_SCALE = 51, ARG_SHIFT = 52 };
@@ -90,8 +92,8 @@ typedef struct {
 #define MEMBER(result, name, arguments) result(*name) arguments;
 static struct {
     COMMON(MEMBER) VERSION_3(MEMBER) VERSION_2(MEMBER) int major;
-    int relu, exp;         /* enumerators that the versions number differently */
-    unsigned scale, shift; /* flags of layer normalisation */
+    int relu, exp, gelu, gelu_tanh, swish; /* enumerators that the versions number differently */
+    unsigned scale, shift, rms;            /* flags of layer normalisation; rms 0: unknown */
     void *engine, *stream;
 } api;
 
@@ -137,12 +139,20 @@ static int find_all(void *handle, char *error, size_t size)
         VERSION_3(FIND)
         api.relu = 0x20;
         api.exp = 0x2a;
+        api.gelu_tanh = 0x2b;
+        api.swish = 0x2c;
+        api.gelu = 0x31;
         api.scale = 2;
         api.shift = 4;
+        /* Seen in the headers of 3.13; an older version that lacks the flag refuses it. */
+        api.rms = 0x20;
     } else if (api.major == 2) {
         VERSION_2(FIND)
         api.relu = 0x1f;
         api.exp = 0xbf;
+        api.gelu_tanh = 0xcf;
+        api.swish = 0xdf;
+        api.gelu = 0x30;
         api.scale = 8;
         api.shift = 16;
     } else {
@@ -193,9 +203,12 @@ struct state {
     } step[STEPS];
     void *memory[MEMORIES], *md[MDS];
     int memories, mds;
-    float *scratch, *scale; /* aligned to 64; NULL: not needed */
-    const float *s;         /* svd_rebuild: singular values, scaled in each call */
-    int64_t r;
+    float *packed;           /* weights in the library's layout; NULL: not needed */
+    const struct problem *p; /* whose scratch is taken; NULL: none is */
+    /* svd_rebuild: what the singular values s (r), scaled in each call, are written to. */
+    float *scale;
+    const float *s;
+    int64_t r, scale_step;
     int status;
 };
 
@@ -242,11 +255,12 @@ static void *memory(struct state *st, const void *md, const void *data)
     return st->memory[st->memories++] = result;
 }
 
-static float *scratch(struct state *st, size_t bytes)
+static float *scratch(struct state *st, const struct problem *p, int64_t count)
 {
-    float *p = aligned_alloc(64, (bytes / 64 + 1) * 64);
-    keep(st, p == NULL);
-    return p;
+    float *data = bench_scratch_take(p, (size_t)count * sizeof *data);
+    st->p = data != NULL ? p : NULL;
+    keep(st, data == NULL);
+    return data;
 }
 
 /* The primitive of a descriptor, which is destroyed, with its arguments. */
@@ -310,15 +324,17 @@ static void *softmax(struct state *st, const void *md)
     return pd;
 }
 
+/* x alpha-times in the sigmoid of swish; the others take no parameter. */
 static void *eltwise(struct state *st, int alg, const void *md)
 {
     void *pd = NULL;
+    const float alpha = alg == api.swish ? 1.0f : 0.0f;
     if (st->status == 0 && api.major == 3) {
         keep(st, api.eltwise_forward_primitive_desc_create(&pd, api.engine, INFERENCE, alg, md, md,
-                                                           0.0f, 0.0f, NULL));
+                                                           alpha, 0.0f, NULL));
     } else if (st->status == 0) {
         _Alignas(64) char desc[DESC_BYTES];
-        keep(st, api.eltwise_forward_desc_init(desc, INFERENCE, alg, md, 0.0f, 0.0f));
+        keep(st, api.eltwise_forward_desc_init(desc, INFERENCE, alg, md, alpha, 0.0f));
         if (st->status == 0) {
             keep(st, api.primitive_desc_create(&pd, desc, NULL, api.engine, NULL));
         }
@@ -326,14 +342,18 @@ static void *eltwise(struct state *st, int alg, const void *md)
     return pd;
 }
 
-static void *layer_norm(struct state *st, const void *md, int64_t rows)
+static void *layer_norm(struct state *st, const void *md, int64_t rows, int is_rms)
 {
     void *pd = NULL;
     const void *stat = describe(st, 1, (dims_t){rows}, (dims_t){1});
-    unsigned flags = api.scale | api.shift;
+    unsigned flags = api.scale | (is_rms ? api.rms : api.shift);
+    keep(st, is_rms && api.rms == 0 ? UNIMPLEMENTED : 0);
     if (st->status == 0 && api.major == 3) {
         keep(st, api.layer_normalization_forward_primitive_desc_create(
                      &pd, api.engine, INFERENCE, md, md, stat, norm_epsilon, flags, NULL));
+        if (is_rms && st->status == INVALID_ARGUMENTS) {
+            st->status = UNIMPLEMENTED;
+        }
     } else if (st->status == 0) {
         _Alignas(64) char desc[DESC_BYTES];
         keep(st, api.layer_normalization_forward_desc_init(desc, INFERENCE, md, stat, norm_epsilon,
@@ -354,8 +374,9 @@ static void reorder(struct state *st, const void *pd, const void *b_md, void **b
         return;
     }
     const void *wanted = api.primitive_desc_query_md(pd, QUERY_WEIGHTS, 0);
-    st->scratch = scratch(st, api.memory_desc_get_size(wanted));
-    void *to = memory(st, wanted, st->scratch), *reorder_pd = NULL, *primitive = NULL;
+    st->packed = bench_alloc(api.memory_desc_get_size(wanted), 1);
+    keep(st, st->packed == NULL);
+    void *to = memory(st, wanted, st->packed), *reorder_pd = NULL, *primitive = NULL;
     if (st->status == 0) {
         keep(st, api.reorder_primitive_desc_create(&reorder_pd, b_md, api.engine, wanted,
                                                    api.engine, NULL));
@@ -405,21 +426,28 @@ static void open_batched(struct state *st, const struct problem *p, const void *
                           {ARG_DST, memory(st, c_md, out)}});
 }
 
-/* U * (c s) by broadcasting, then the product with V^T. */
+/* U * (c s) by broadcasting or, dense, by a product with a matrix of which only the diagonal ever
+ * changes; then the product with V^T. */
 static void open_rebuild(struct state *st, const struct problem *p, const void *const in[],
                          float *out)
 {
     int64_t m = p->dim[0], n = p->dim[1], r = p->dim[2];
-    st->scratch = scratch(st, (size_t)(m * r) * sizeof(float));
-    st->scale = scratch(st, (size_t)r * sizeof(float));
+    int dense = p->op == &bench_op_svd_rebuild_dense;
+    float *product = scratch(st, p, (m + (dense ? r : 1)) * r);
+    if (product == NULL) {
+        return;
+    }
+    st->scale = product + m * r;
+    st->scale_step = dense ? r + 1 : 1;
     st->s = in[2];
     st->r = r;
-    void *u_md = matrix(st, m, r, r, 1), *s_md = matrix(st, 1, r, r, 1);
+    void *u_md = matrix(st, m, r, r, 1), *s_md = matrix(st, dense ? r : 1, r, r, 1);
     void *v_md = matrix(st, r, n, 1, r), *w_md = matrix(st, m, n, n, 1);
-    void *scaled = memory(st, u_md, st->scratch);
-    add_step(st, binary(st, BINARY_MUL, u_md, s_md, u_md), 3,
+    void *scaled = memory(st, u_md, product);
+    void *first = dense ? matmul(st, u_md, s_md, u_md) : binary(st, BINARY_MUL, u_md, s_md, u_md);
+    add_step(st, first, 3,
              (exec_arg[]){{ARG_SRC, memory(st, u_md, in[0])},
-                          {ARG_SRC_1, memory(st, s_md, st->scale)},
+                          {dense ? ARG_WEIGHTS : ARG_SRC_1, memory(st, s_md, st->scale)},
                           {ARG_DST, scaled}});
     add_step(st, matmul(st, u_md, v_md, w_md), 3,
              (exec_arg[]){{ARG_SRC, scaled},
@@ -427,25 +455,25 @@ static void open_rebuild(struct state *st, const struct problem *p, const void *
                           {ARG_DST, memory(st, w_md, out)}});
 }
 
-/* Layer normalisation; with a residual, a sum goes before it. */
+/* Layer or RMS normalisation; with a residual, a sum goes before it. */
 static void open_norm(struct state *st, const struct problem *p, const void *const in[], float *out)
 {
-    int residual = strcmp(p->op->name, "layer_norm_residual") == 0;
+    int is_rms = p->op == &bench_op_rms_norm || p->op == &bench_op_rms_norm_residual;
+    int residual = p->op == &bench_op_layer_norm_residual || p->op == &bench_op_rms_norm_residual;
     int64_t rows = p->rows, cols = p->cols;
     void *md = matrix(st, rows, cols, cols, 1), *one = describe(st, 1, (dims_t){cols}, (dims_t){1});
     void *x = memory(st, md, in[0]);
     if (residual) {
-        st->scratch = scratch(st, (size_t)(rows * cols) * sizeof(float));
-        void *sum = memory(st, md, st->scratch);
+        void *sum = memory(st, md, scratch(st, p, rows * cols));
         add_step(st, binary(st, BINARY_ADD, md, md, md), 3,
                  (exec_arg[]){{ARG_SRC, x}, {ARG_SRC_1, memory(st, md, in[1])}, {ARG_DST, sum}});
         x = sum;
     }
-    add_step(st, layer_norm(st, md, rows), 4,
+    add_step(st, layer_norm(st, md, rows, is_rms), is_rms ? 3 : 4,
              (exec_arg[]){{ARG_SRC, x},
+                          {ARG_DST, memory(st, md, out)},
                           {ARG_SCALE, memory(st, one, in[1 + residual])},
-                          {ARG_SHIFT, memory(st, one, in[2 + residual])},
-                          {ARG_DST, memory(st, md, out)}});
+                          {ARG_SHIFT, is_rms ? NULL : memory(st, one, in[2 + residual])}});
 }
 
 static void open_softmax(struct state *st, const struct problem *p, const void *const in[],
@@ -459,7 +487,12 @@ static void open_softmax(struct state *st, const struct problem *p, const void *
 static void open_eltwise(struct state *st, const struct problem *p, const void *const in[],
                          float *out)
 {
-    int alg = strcmp(p->op->name, "exp") == 0 ? api.exp : api.relu;
+    const struct bench_op *op = p->op;
+    int alg = op == &bench_op_exp         ? api.exp
+              : op == &bench_op_gelu      ? api.gelu
+              : op == &bench_op_gelu_tanh ? api.gelu_tanh
+              : op == &bench_op_silu      ? api.swish
+                                          : api.relu;
     void *md = describe(st, 1, (dims_t){p->rows * p->cols}, (dims_t){1});
     add_step(st, eltwise(st, alg, md), 2,
              (exec_arg[]){{ARG_SRC, memory(st, md, in[0])}, {ARG_DST, memory(st, md, out)}});
@@ -477,16 +510,17 @@ static void open_binary(struct state *st, const struct problem *p, const void *c
                           {ARG_DST, memory(st, md, out)}});
 }
 
+/* Names of operations between blanks. */
 static const struct {
-    const char *op;
+    const char *ops;
     void (*open)(struct state *st, const struct problem *p, const void *const in[], float *out);
-} operations[] = {{"sgemm", open_product},        {"sgemm_nt", open_product},
-                  {"sgemm_tn", open_product},     {"sgemm_tt", open_product},
-                  {"sgemm_packed", open_product}, {"sgemm_batched", open_batched},
-                  {"svd_rebuild", open_rebuild},  {"softmax", open_softmax},
-                  {"layer_norm", open_norm},      {"layer_norm_residual", open_norm},
-                  {"exp", open_eltwise},          {"relu", open_eltwise},
-                  {"add", open_binary},           {"scale_columns", open_binary}};
+} operations[] = {{" sgemm sgemm_nt sgemm_tn sgemm_tt sgemm_packed sgemm_fast ", open_product},
+                  {" sgemm_batched ", open_batched},
+                  {" svd_rebuild svd_rebuild_dense ", open_rebuild},
+                  {" softmax ", open_softmax},
+                  {" layer_norm layer_norm_residual rms_norm rms_norm_residual ", open_norm},
+                  {" exp relu gelu gelu_tanh silu ", open_eltwise},
+                  {" add scale_columns ", open_binary}};
 
 /* ---- the contender --------------------------------------------------------------------------- */
 
@@ -508,8 +542,10 @@ static void close_state(void *state)
             free(st->md[i]);
         }
     }
-    free(st->scratch);
-    free(st->scale);
+    if (st->p != NULL) {
+        bench_scratch_give(st->p);
+    }
+    free(st->packed);
     free(st);
 }
 
@@ -518,7 +554,7 @@ static int run(void *state)
     struct state *st = state;
     int status = 0;
     for (int64_t i = 0; i < st->r; i++) {
-        st->scale[i] = rebuild_c * st->s[i];
+        st->scale[i * st->scale_step] = rebuild_c * st->s[i];
     }
     for (int i = 0; i < st->steps; i++) {
         status |= api.primitive_execute(st->step[i].primitive, api.stream, st->step[i].count,
@@ -532,7 +568,9 @@ static int open_case(const struct problem *p, const char *isa, const void *const
 {
     (void)isa;
     size_t i = 0, count = sizeof operations / sizeof operations[0];
-    while (i < count && strcmp(operations[i].op, p->op->name) != 0) {
+    char name[64];
+    snprintf(name, sizeof name, " %s ", p->op->name);
+    while (i < count && strstr(operations[i].ops, name) == NULL) {
         i++;
     }
     if (i == count) {

@@ -1,48 +1,48 @@
 /* Attention in the layout (L, N, E): length, batch items, heads times channels. A row of the result
- * is one query position: (N, H, D). */
+ * is one query position: (N, H, D). "decode" has fewer queries than keys, as a step of generation
+ * with a cache of keys and values. */
 #include "ops.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 
-enum { Q, K, V, MASK };
+enum { Q, K, V };
 
 static int is_causal(const struct problem *p)
 {
     return p->op == &bench_op_attention_causal;
 }
 
+/* The sizes of a shape by their meaning. */
+struct sizes {
+    int64_t queries, keys, items, heads, channels;
+};
+
+static struct sizes sizes_of(const struct problem *p)
+{
+    const int64_t *rest = p->dim + (p->op == &bench_op_attention_decode);
+    return (struct sizes){p->dim[0], rest[0], rest[1], rest[2], rest[3]};
+}
+
 static int describe(struct problem *p)
 {
-    int64_t l = p->dim[0], n = p->dim[1], h = p->dim[2], d = p->dim[3];
-    int64_t cols = bench_elements(n, h, d), count = bench_elements(l, cols, 1);
-    if (d > T2K_ATTENTION_WIDTH) {
+    const struct sizes z = sizes_of(p);
+    int64_t l = z.queries, n = z.items, h = z.heads, cols = bench_elements(n, h, z.channels);
+    if (z.channels > T2K_ATTENTION_WIDTH) {
         return -1;
     }
     for (int i = Q; i <= V; i++) {
+        int64_t count = bench_elements(i == Q ? l : z.keys, cols, 1);
         if (bench_add_floats(p, BENCH_ACTIVATION, count, 1.0f) != 0) {
             return -1;
         }
     }
-    if (is_causal(p) && bench_add_bytes(p, BENCH_ACTIVATION, bench_elements(l, l, 1)) != 0) {
-        return -1;
-    }
     /* Scores and weighted values, one multiply-add each; a causal row sees (l + 1) / 2 keys. The
      * exponentials count for the time of a call, not for its rate. */
-    double pairs = (double)l * (is_causal(p) ? ((double)l + 1.0) / 2.0 : (double)l);
+    double pairs = (double)l * (is_causal(p) ? ((double)l + 1.0) / 2.0 : (double)z.keys);
     p->flops = 4.0 * pairs * (double)cols;
     p->macs = 2.0 * pairs * (double)cols + 16.0 * pairs * (double)n * (double)h;
     return bench_set_result(p, l, cols);
-}
-
-static void fill(const struct problem *p, void *const in[])
-{
-    uint8_t *mask = is_causal(p) ? in[MASK] : NULL;
-    for (int64_t l = 0; l < p->rows && mask != NULL; l++) {
-        for (int64_t s = 0; s < p->rows; s++) {
-            mask[l * p->rows + s] = s > l;
-        }
-    }
 }
 
 /* ---- reference ------------------------------------------------------------------------------- */
@@ -50,7 +50,7 @@ static void fill(const struct problem *p, void *const in[])
 /* The float that a caller passes. */
 static float scale_of(const struct problem *p)
 {
-    return (float)(1.0 / sqrt((double)p->dim[3]));
+    return (float)(1.0 / sqrt((double)sizes_of(p).channels));
 }
 
 /* x . y and the sum of the terms' absolute values; four sums of each, since one would wait for
@@ -73,7 +73,7 @@ static double dot(int64_t n, const float *x, const float *y, double *magnitude)
  * covered by one chain, and other exps by some more units. */
 static double roundings(const struct problem *p, int strict, int64_t keys, double most)
 {
-    double scores = 2.0 * ((double)p->dim[3] + 4.0) * most;
+    double scores = 2.0 * ((double)sizes_of(p).channels + 4.0) * most;
     double n = (double)keys, blocks = T2K_ATTENTION_KEYS + n / T2K_ATTENTION_KEYS;
     return strict ? scores + 8.0 + 2.0 * blocks : scores + 64.0 + 2.0 * fmax(n, blocks);
 }
@@ -83,7 +83,8 @@ static double roundings(const struct problem *p, int strict, int64_t keys, doubl
 static void reference_head(const struct problem *p, const void *const in[], int strict, int64_t row,
                            int64_t offset, double *score, double *ref, double *allowed)
 {
-    int64_t keys = is_causal(p) ? row + 1 : p->rows, d = p->dim[3];
+    const struct sizes z = sizes_of(p);
+    int64_t keys = is_causal(p) ? row + 1 : z.keys, d = z.channels;
     const float *q = (const float *)in[Q] + row * p->cols + offset;
     const float *k = (const float *)in[K] + offset, *v = (const float *)in[V] + offset;
     double scale = (double)scale_of(p), max = -INFINITY, most = 0.0, sum = 0.0;
@@ -129,8 +130,9 @@ static void reference_part(t2k_team *team, void *arg)
 {
     struct work *w = arg;
     const struct problem *p = w->p;
-    int64_t d = p->dim[3], heads = p->cols / d;
-    double *score = bench_alloc((size_t)p->rows, sizeof *score);
+    const struct sizes z = sizes_of(p);
+    int64_t d = z.channels, heads = p->cols / d;
+    double *score = bench_alloc((size_t)z.keys, sizeof *score);
     if (score == NULL) {
         atomic_store(&w->failed, 1);
         return;
@@ -157,13 +159,14 @@ static t2k_status run(void *state)
 {
     const struct bench_bound *b = state;
     const struct problem *p = b->p;
-    int64_t width = p->dim[2] * p->dim[3];
+    const struct sizes z = sizes_of(p);
+    int64_t width = z.heads * z.channels;
     t2k_attention_args args = {.size = sizeof args,
-                               .queries = p->rows,
-                               .keys = p->rows,
-                               .items = p->dim[1],
-                               .heads = p->dim[2],
-                               .head_dim = p->dim[3],
+                               .queries = z.queries,
+                               .keys = z.keys,
+                               .items = z.items,
+                               .heads = z.heads,
+                               .head_dim = z.channels,
                                .scale = scale_of(p),
                                .q = b->in[Q],
                                .k = b->in[K],
@@ -177,28 +180,16 @@ static t2k_status run(void *state)
                                .v_item = width,
                                .out_row = p->cols,
                                .out_item = width};
-    if (is_causal(p)) {
-        args.mask_kind = T2K_MASK_BOOL;
-        args.mask = b->in[MASK];
-        args.mask_row = p->rows;
-    }
+    args.mask_kind = is_causal(p) ? T2K_MASK_CAUSAL : T2K_MASK_NONE;
     return t2k_attention(&args);
 }
 
-const struct bench_op bench_op_attention = {.name = "attention",
-                                            .dims = "l n h d",
-                                            .slot = BENCH_SLOT(attention),
-                                            .describe = describe,
-                                            .reference = reference,
-                                            .t2k_open = bench_bound_open,
-                                            .t2k_run = run,
-                                            .t2k_close = bench_bound_close};
-const struct bench_op bench_op_attention_causal = {.name = "attention_causal",
-                                                   .dims = "l n h d",
-                                                   .slot = BENCH_SLOT(attention),
-                                                   .describe = describe,
-                                                   .fill = fill,
-                                                   .reference = reference,
-                                                   .t2k_open = bench_bound_open,
-                                                   .t2k_run = run,
-                                                   .t2k_close = bench_bound_close};
+#define ATTENTION                                                                \
+    .slot = BENCH_SLOT(attention), .describe = describe, .reference = reference, \
+    .t2k_open = bench_bound_open, .t2k_run = run, .t2k_close = bench_bound_close
+
+const struct bench_op bench_op_attention = {.name = "attention", .dims = "l n h d", ATTENTION};
+const struct bench_op bench_op_attention_causal = {
+    .name = "attention_causal", .dims = "l n h d", ATTENTION};
+const struct bench_op bench_op_attention_decode = {
+    .name = "attention_decode", .dims = "q l n h d", ATTENTION};

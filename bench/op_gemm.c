@@ -3,6 +3,9 @@
 #include "ops.h"
 #include "product.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 /* ---- C = op(A) op(B) ------------------------------------------------------------------------- */
 
 static int describe(struct problem *p)
@@ -101,6 +104,66 @@ const struct bench_op bench_op_sgemm_packed = {.name = "sgemm_packed",
                                                .packed = 1,
                                                .t2k_open = open_packed,
                                                .t2k_run = run_packed};
+
+/* ---- other classes of numerics: C = A B^T -------------------------------------------------------
+ */
+
+static t2k_status run_class(void *state)
+{
+    const struct bench_bound *b = state;
+    int64_t m = b->p->dim[0], n = b->p->dim[1], k = b->p->dim[2];
+    return t2k_sgemm_class(b->p->op == &bench_op_sgemm_bf16 ? T2K_BF16 : T2K_FAST, T2K_NO_TRANS,
+                           T2K_TRANS, m, n, k, 1.0f, b->in[0], k, b->in[1], k, 0.0f, b->out, n,
+                           NULL);
+}
+
+/* Any sensible order, whoever it is. */
+static t2k_status reference_fast(const struct problem *p, const void *const in[], int strict,
+                                 int64_t count, const int64_t *rows, double *ref, double *allowed)
+{
+    (void)strict;
+    return reference(p, in, 0, count, rows, ref, allowed);
+}
+
+/* A copy rounded to the upper half of a float, to nearest even; NULL: out of memory. */
+static float *rounded(const float *x, int64_t count)
+{
+    float *copy = bench_alloc((size_t)count, sizeof *copy);
+    for (int64_t i = 0; i < count && copy != NULL; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+        memcpy(&copy[i], &bits, sizeof bits);
+    }
+    return copy;
+}
+
+/* Of the rounded operands; of all rows, so that no check of the whole is needed. */
+static t2k_status reference_bf16(const struct problem *p, const void *const in[], int strict,
+                                 int64_t count, const int64_t *rows, double *ref, double *allowed)
+{
+    (void)strict;
+    float *a = rounded(in[0], p->input[0].count), *b = rounded(in[1], p->input[1].count);
+    const void *operands[] = {a, b};
+    t2k_status status = a != NULL && b != NULL
+                            ? reference(p, operands, 0, count, rows, ref, allowed)
+                            : T2K_ERR_NOMEM;
+    free(a);
+    free(b);
+    return status;
+}
+
+#define CLASS(dots, tiles)                                                                         \
+    .dims = "m n k", .slot = BENCH_SLOT(dots), .also = BENCH_SLOT(tiles), .trans_a = T2K_NO_TRANS, \
+    .trans_b = T2K_TRANS, .other_bits = 1, .describe = describe, .t2k_open = bench_bound_open,     \
+    .t2k_run = run_class, .t2k_close = bench_bound_close
+
+const struct bench_op bench_op_sgemm_fast = {.name = "sgemm_fast",
+                                             CLASS(gemm_dots, gemm_fast),
+                                             .reference = reference_fast,
+                                             .check_all = check_all};
+const struct bench_op bench_op_sgemm_bf16 = {
+    .name = "sgemm_bf16", CLASS(gemm_rounded, gemm_bf16), .reference = reference_bf16};
 
 /* ---- batched: the scores of attention, C[b] = A[:, b] B[:, b]^T in the layout (L, N, E) -------
  */
@@ -221,12 +284,12 @@ static t2k_status run_rebuild(void *state)
                            b->out, n);
 }
 
-const struct bench_op bench_op_svd_rebuild = {.name = "svd_rebuild",
-                                              .dims = "m n r",
-                                              .slot = BENCH_SLOT(gemm_strict),
-                                              .describe = describe_rebuild,
-                                              .reference = reference_rebuild,
-                                              .check_all = check_rebuild,
-                                              .t2k_open = bench_bound_open,
-                                              .t2k_run = run_rebuild,
-                                              .t2k_close = bench_bound_close};
+#define REBUILD                                                                               \
+    .dims = "m n r", .slot = BENCH_SLOT(gemm_strict), .describe = describe_rebuild,           \
+    .reference = reference_rebuild, .check_all = check_rebuild, .t2k_open = bench_bound_open, \
+    .t2k_run = run_rebuild, .t2k_close = bench_bound_close
+
+const struct bench_op bench_op_svd_rebuild = {.name = "svd_rebuild", REBUILD};
+/* The same for us; the others multiply by diag(s) as a dense matrix, as the published code of
+ * Transformer^2 does. */
+const struct bench_op bench_op_svd_rebuild_dense = {.name = "svd_rebuild_dense", REBUILD};

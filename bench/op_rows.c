@@ -1,5 +1,5 @@
-/* Operations along rows: softmax, layer norm (plain and with a residual), mean, embedding, scaling
- * of columns. References in double with libm.
+/* Operations along rows: softmax, layer norm and RMS norm (plain and with a residual), mean,
+ * embedding, scaling of columns. References in double with libm.
  *
  * Weights of norms are no BENCH_WEIGHT: they are so small beside the rows that "cold" would say
  * nothing. */
@@ -146,6 +146,62 @@ const struct bench_op bench_op_layer_norm_residual = {.name = "layer_norm_residu
                                                       .t2k_open = bench_bound_open,
                                                       .t2k_run = run_norm,
                                                       .t2k_close = bench_bound_close};
+
+/* ---- RMS norm -------------------------------------------------------------------------------- */
+
+static int describe_rms(struct problem *p)
+{
+    int64_t rows = p->dim[0], cols = p->dim[1], count = bench_elements(rows, cols, 1);
+    int residual = p->op == &bench_op_rms_norm_residual;
+    p->macs = 3.0 * (double)count;
+    return bench_add_floats(p, BENCH_ACTIVATION, count, 2.0f) ||
+           (residual && bench_add_floats(p, BENCH_ACTIVATION, count, 2.0f)) ||
+           bench_add_floats(p, BENCH_ACTIVATION, cols, 1.0f) || bench_set_result(p, rows, cols);
+}
+
+/* The sum with the residual is not asked for: it is no result that could be compared. */
+static t2k_status run_rms(void *state)
+{
+    const struct bench_bound *b = state;
+    int64_t cols = b->p->cols;
+    const float *residual = b->p->inputs == 3 ? b->in[1] : NULL;
+    return t2k_rms_norm(b->p->rows, cols, b->in[0], cols, residual, cols, b->in[b->p->inputs - 1],
+                        epsilon, NULL, 0, b->out, cols);
+}
+
+/* All terms of the sum are positive, so that every error is relative. */
+static void rms_row(const struct problem *p, const void *const in[], int strict, int64_t row,
+                    double *ref, double *allowed)
+{
+    const float *x = (const float *)in[0] + row * p->cols;
+    const float *residual = p->inputs == 3 ? (const float *)in[1] + row * p->cols : NULL;
+    const float *weight = in[p->inputs - 1];
+    double squares = 0.0;
+    for (int64_t j = 0; j < p->cols; j++) {
+        ref[j] = (double)x[j] + (residual != NULL ? (double)residual[j] : 0.0);
+        squares += ref[j] * ref[j];
+    }
+    double rms = sqrt(squares / (double)p->cols + (double)epsilon);
+    double sums = sum_roundings(p->cols, strict);
+    double roundings = strict ? 10.0 + sums : 32.0 + sums;
+    for (int64_t j = 0; j < p->cols; j++) {
+        ref[j] = ref[j] / rms * (double)weight[j];
+        allowed[j] = BENCH_U * roundings * fabs(ref[j]) + 4.0 * 0x1p-149;
+    }
+}
+
+static t2k_status rms(const struct problem *p, const void *const in[], int strict, int64_t count,
+                      const int64_t *rows, double *ref, double *allowed)
+{
+    return bench_reference_by_rows(rms_row, p, in, strict, count, rows, ref, allowed);
+}
+
+#define RMS_NORM                                                                                   \
+    .dims = "rows cols", .slot = BENCH_SLOT(rms_norm), .describe = describe_rms, .reference = rms, \
+    .t2k_open = bench_bound_open, .t2k_run = run_rms, .t2k_close = bench_bound_close
+
+const struct bench_op bench_op_rms_norm = {.name = "rms_norm", RMS_NORM};
+const struct bench_op bench_op_rms_norm_residual = {.name = "rms_norm_residual", RMS_NORM};
 
 /* ---- mean of everything: one row of one element ---------------------------------------------- */
 

@@ -31,13 +31,18 @@ static inline double bench_sum_error(double n, double magnitude, double squares)
 /* count * size bytes aligned to T2K_ALIGN for free(); NULL on failure or overflow. */
 void *bench_alloc(size_t count, size_t size);
 
+/* Memory for what a call computes on its way: one for all copies of a problem's operands, as a user
+ * has it, and zeros at first, so that no timed call meets a new page. Each take with the same
+ * number of bytes, and as many gives; NULL: out of memory. */
+float *bench_scratch_take(const struct problem *p, size_t bytes);
+void bench_scratch_give(const struct problem *p);
+
 /* a * b * c elements; -1 where one is below 1 or the product is more than any memory holds, which
  * the functions below refuse. */
 int64_t bench_elements(int64_t a, int64_t b, int64_t c);
 /* Each appends an input to p and returns 0, or -1 where there is no place or the count is bad. */
 int bench_add_floats(struct problem *p, enum bench_role role, int64_t count, float range);
 int bench_add_ids(struct problem *p, enum bench_role role, int64_t count, int64_t below);
-int bench_add_bytes(struct problem *p, enum bench_role role, int64_t count);
 /* Sets rows and cols, and read_bytes and write_bytes to every operand's size; 0, or -1 where the
  * result is too large. To be called behind the inputs. */
 int bench_set_result(struct problem *p, int64_t rows, int64_t cols);
@@ -65,11 +70,16 @@ t2k_status bench_reference_by_rows(bench_row_fn *fn, const struct problem *p,
 
 extern const struct bench_op bench_op_sgemm, bench_op_sgemm_nt, bench_op_sgemm_tn,
     bench_op_sgemm_tt;
-extern const struct bench_op bench_op_sgemm_packed, bench_op_sgemm_batched, bench_op_svd_rebuild;
-extern const struct bench_op bench_op_attention, bench_op_attention_causal;
+extern const struct bench_op bench_op_sgemm_packed, bench_op_sgemm_fast, bench_op_sgemm_bf16,
+    bench_op_sgemm_batched;
+extern const struct bench_op bench_op_svd_rebuild, bench_op_svd_rebuild_dense;
+extern const struct bench_op bench_op_attention, bench_op_attention_causal,
+    bench_op_attention_decode;
 extern const struct bench_op bench_op_softmax, bench_op_layer_norm, bench_op_layer_norm_residual;
+extern const struct bench_op bench_op_rms_norm, bench_op_rms_norm_residual;
 extern const struct bench_op bench_op_mean, bench_op_embedding, bench_op_scale_columns;
 extern const struct bench_op bench_op_exp, bench_op_relu, bench_op_add, bench_op_dropout;
+extern const struct bench_op bench_op_gelu, bench_op_gelu_tanh, bench_op_silu;
 extern const struct bench_op bench_op_model; /* op_model.c */
 
 #endif

@@ -34,6 +34,7 @@ enum option_name {
     COLD = VALUES,
     QUICK,
     FULL,
+    TARGETS,
     DRY_RUN,
     HOST,
     LIST_CASES,
@@ -65,6 +66,7 @@ static const struct {
     [COLD] = {"cold", FLAG, NULL},
     [QUICK] = {"quick", FLAG, NULL},
     [FULL] = {"full", FLAG, NULL},
+    [TARGETS] = {"targets", FLAG, NULL},
     [DRY_RUN] = {"dry-run", FLAG, NULL},
     [HOST] = {"host", FLAG, NULL},
     [LIST_CASES] = {"list", FLAG, "list_tests"},
@@ -77,6 +79,7 @@ static const char help[] =
     "No result that fails verification is timed. (t2bench --help lists the other subcommands.)\n"
     "What is timed:\n"
     "  --quick | --full     under a minute | everything (default: about ten minutes)\n"
+    "  --targets            what targets are set for (t2bench report --targets), 25 minutes\n"
     "  --filter RE          cases op/isa/shape/threads[/operands] that match (extended RE)\n"
     "  --isa LIST           ISAs; default: all usable ones (T2K_ISA caps them)\n"
     "  --threads LIST       default: 1 and, but for --quick, all\n"
@@ -366,19 +369,24 @@ static void set_defaults(struct bench_options *o, const struct texts *t)
     static const char *const usual[] = {"seed", "square", "rebuild", "tails"};
     t2k_isa_info info;
     for (int i = 0; !o->isas_given && t2k_isa_get(i, &info) == T2K_OK; i++) {
-        if (bench_isa_selectable(i)) {
+        /* No target is one of the scalar ISA. */
+        if (bench_isa_selectable(i) && (i > 0 || o->profile != BENCH_TARGETS)) {
             o->isa[o->isas++] = i;
         }
     }
     if (!o->threads_given) {
         o->threads[o->thread_counts++] = 1;
         if (o->profile != BENCH_QUICK && t2k_get_num_threads() > 1) {
-            o->threads[o->thread_counts++] = t2k_get_num_threads();
+            o->threads[o->thread_counts++] =
+                o->profile == BENCH_TARGETS ? 2 : t2k_get_num_threads();
         }
     }
     for (int i = 0; t->value[SETS] == NULL && bench_set_name(i) != NULL; i++) {
-        int wanted = o->profile == BENCH_FULL;
-        for (size_t j = 0; j < (o->profile == BENCH_QUICK ? 1 : 4); j++) {
+        int is_targets = strcmp(bench_set_name(i), "targets") == 0;
+        int wanted =
+            o->profile == BENCH_TARGETS ? is_targets : o->profile == BENCH_FULL && !is_targets;
+        size_t most = o->profile == BENCH_QUICK ? 1 : o->profile == BENCH_TARGETS ? 0 : 4;
+        for (size_t j = 0; j < most; j++) {
             wanted |= strcmp(usual[j], bench_set_name(i)) == 0;
         }
         if (wanted) {
@@ -442,14 +450,21 @@ static int initialize_library(struct texts *t)
 
 static int read_options(struct bench_options *o, struct texts *t)
 {
-    if (t->value[QUICK] != NULL && t->value[FULL] != NULL) {
-        return bench_usage_error("--quick and --full exclude each other");
+    static const double budget[] = {[BENCH_DEFAULT] = 600.0,
+                                    [BENCH_QUICK] = 45.0,
+                                    [BENCH_FULL] = 1800.0,
+                                    [BENCH_TARGETS] = 1500.0};
+    int profiles =
+        (t->value[QUICK] != NULL) + (t->value[FULL] != NULL) + (t->value[TARGETS] != NULL);
+    if (profiles > 1) {
+        return bench_usage_error("--quick, --full and --targets exclude each other");
     }
-    o->profile = t->value[QUICK] != NULL  ? BENCH_QUICK
-                 : t->value[FULL] != NULL ? BENCH_FULL
-                                          : BENCH_DEFAULT;
+    o->profile = t->value[QUICK] != NULL     ? BENCH_QUICK
+                 : t->value[FULL] != NULL    ? BENCH_FULL
+                 : t->value[TARGETS] != NULL ? BENCH_TARGETS
+                                             : BENCH_DEFAULT;
     o->min_time = o->profile == BENCH_QUICK ? 2e-3 : 5e-3;
-    o->budget = o->profile == BENCH_QUICK ? 45.0 : o->profile == BENCH_FULL ? 1800.0 : 600.0;
+    o->budget = budget[o->profile];
     int status = read_filter(o, t);
     if (status == 0) {
         status = read_numbers(o, t);

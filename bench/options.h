@@ -14,7 +14,7 @@
 
 enum { BENCH_CHOICES = 32, BENCH_MAX_THREADS = 4096, BENCH_MAX_REPETITIONS = 10000 };
 
-enum bench_profile { BENCH_DEFAULT, BENCH_QUICK, BENCH_FULL };
+enum bench_profile { BENCH_DEFAULT, BENCH_QUICK, BENCH_FULL, BENCH_TARGETS };
 
 struct bench_options {
     enum bench_profile profile;

@@ -15,7 +15,7 @@
 #define THREADS "OMP_NUM_THREADS=%d OPENBLAS_NUM_THREADS=%d BLIS_NUM_THREADS=%d MKL_NUM_THREADS=%d"
 #define MKL_LIBRARIES "libmkl_rt.so.3 libmkl_rt.so.2 libmkl_rt.so"
 #define MKL_VARIABLES THREADS " MKL_INTERFACE_LAYER=LP64"
-#define BLAS_OPS "^(sgemm(_nt|_tn|_tt|_packed|_batched)?|svd_rebuild)$"
+#define BLAS_OPS "^(sgemm(_nt|_tn|_tt|_packed|_fast|_batched)?|svd_rebuild(_dense)?)$"
 
 const struct bench_peer bench_peers[] = {
     {.name = "t2k",
@@ -51,8 +51,8 @@ const struct bench_peer bench_peers[] = {
      .adapter = "onednn",
      .libraries = "libdnnl.so.3 libdnnl.so.2",
      .environment = THREADS,
-     .ops = "^(sgemm(_nt|_tn|_tt|_packed|_batched)?|svd_rebuild|softmax|layer_norm(_residual)?"
-            "|exp|relu|add|scale_columns)$",
+     .ops = "^(sgemm(_nt|_tn|_tt|_packed|_fast|_batched)?|svd_rebuild(_dense)?|softmax"
+            "|(layer|rms)_norm(_residual)?|exp|relu|gelu(_tanh)?|silu|add|scale_columns)$",
      .text = "oneDNN"},
     {.name = "torch",
      .adapter = "torch_worker",

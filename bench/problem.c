@@ -10,14 +10,36 @@
 
 const char *const bench_operands_name[BENCH_OPERANDS] = {"hot", "cold-weights", "cold-all"};
 
-const struct bench_op *const bench_ops[] = {
-    &bench_op_sgemm,       &bench_op_sgemm_nt,     &bench_op_sgemm_tn,
-    &bench_op_sgemm_tt,    &bench_op_sgemm_packed, &bench_op_sgemm_batched,
-    &bench_op_svd_rebuild, &bench_op_attention,    &bench_op_attention_causal,
-    &bench_op_softmax,     &bench_op_layer_norm,   &bench_op_layer_norm_residual,
-    &bench_op_mean,        &bench_op_embedding,    &bench_op_scale_columns,
-    &bench_op_exp,         &bench_op_relu,         &bench_op_add,
-    &bench_op_dropout,     &bench_op_model,        NULL};
+const struct bench_op *const bench_ops[] = {&bench_op_sgemm,
+                                            &bench_op_sgemm_nt,
+                                            &bench_op_sgemm_tn,
+                                            &bench_op_sgemm_tt,
+                                            &bench_op_sgemm_packed,
+                                            &bench_op_sgemm_fast,
+                                            &bench_op_sgemm_bf16,
+                                            &bench_op_sgemm_batched,
+                                            &bench_op_svd_rebuild,
+                                            &bench_op_svd_rebuild_dense,
+                                            &bench_op_attention,
+                                            &bench_op_attention_causal,
+                                            &bench_op_attention_decode,
+                                            &bench_op_softmax,
+                                            &bench_op_layer_norm,
+                                            &bench_op_layer_norm_residual,
+                                            &bench_op_rms_norm,
+                                            &bench_op_rms_norm_residual,
+                                            &bench_op_mean,
+                                            &bench_op_embedding,
+                                            &bench_op_scale_columns,
+                                            &bench_op_exp,
+                                            &bench_op_relu,
+                                            &bench_op_gelu,
+                                            &bench_op_gelu_tanh,
+                                            &bench_op_silu,
+                                            &bench_op_add,
+                                            &bench_op_dropout,
+                                            &bench_op_model,
+                                            NULL};
 
 const struct bench_op *bench_op_find(const char *name)
 {
@@ -42,6 +64,52 @@ void *bench_alloc(size_t count, size_t size)
         return NULL;
     }
     return aligned_alloc(T2K_ALIGN, (bytes / T2K_ALIGN + 1) * T2K_ALIGN);
+}
+
+struct scratch {
+    struct scratch *next;
+    const struct problem *p;
+    float *data;
+    int users;
+};
+static struct scratch *scratches; /* of a worker, which has one thread of its own */
+
+static struct scratch **find_scratch(const struct problem *p)
+{
+    struct scratch **link = &scratches;
+    while (*link != NULL && (*link)->p != p) {
+        link = &(*link)->next;
+    }
+    return link;
+}
+
+float *bench_scratch_take(const struct problem *p, size_t bytes)
+{
+    struct scratch *s = *find_scratch(p);
+    if (s == NULL) {
+        s = calloc(1, sizeof *s);
+        float *data = bench_alloc(bytes, 1);
+        if (s == NULL || data == NULL) {
+            free(s);
+            free(data);
+            return NULL;
+        }
+        memset(data, 0, bytes);
+        *s = (struct scratch){.next = scratches, .p = p, .data = data};
+        scratches = s;
+    }
+    s->users++;
+    return s->data;
+}
+
+void bench_scratch_give(const struct problem *p)
+{
+    struct scratch **link = find_scratch(p), *s = *link;
+    if (s != NULL && --s->users == 0) {
+        *link = s->next;
+        free(s->data);
+        free(s);
+    }
 }
 
 int64_t bench_elements(int64_t a, int64_t b, int64_t c)
@@ -79,11 +147,6 @@ int bench_add_ids(struct problem *p, enum bench_role role, int64_t count, int64_
 {
     return add_input(
         p, &(struct bench_input){.type = BENCH_I64, .role = role, .count = count, .below = below});
-}
-
-int bench_add_bytes(struct problem *p, enum bench_role role, int64_t count)
-{
-    return add_input(p, &(struct bench_input){.type = BENCH_U8, .role = role, .count = count});
 }
 
 int bench_set_result(struct problem *p, int64_t rows, int64_t cols)

@@ -36,8 +36,10 @@ struct bench_op {
     const char *name;
     const char *dims; /* names of the sizes in a shape, in order, such as "m n k" */
     size_t slot;      /* offset in t2k_table of the kernel that does the work; BENCH_NO_SLOT */
+    size_t also;      /* offset of another one, for ISAs that bring only that; 0: there is none */
     t2k_transpose trans_a, trans_b; /* products; 0 elsewhere */
     int packed;                     /* products: B is packed before the timing starts */
+    int other_bits;                 /* not of class strict: each ISA has bits of its own */
     /* From p->dim: inputs, rows, cols, flops, bytes, macs. Nonzero where the sizes make no sense
      * or a size in bytes would overflow. */
     int (*describe)(struct problem *p);
@@ -119,6 +121,9 @@ int bench_arena_create(const struct problem *p, enum bench_operands operands, in
 /* Maps the parent's, for a worker. */
 int bench_arena_map(const struct problem *p, enum bench_operands operands, int copies,
                     const char *path, struct bench_arena *arena, char *error, size_t size);
+/* Enters all pages into the page table of the process, so that no timed call meets the first touch
+ * of one; to be called before each timing, since the creator may have moved them meanwhile. */
+void bench_arena_populate(const struct bench_arena *arena);
 /* The creator moves its operands to other physical pages, contents kept, while nobody computes:
  * which pages a process got decides about conflicts in caches, and would otherwise hold for all
  * rounds of a run. Large arenas, and where the system refuses, stay as they are. */
@@ -168,10 +173,16 @@ struct bench_shapes {
 int bench_shapes_add_set(struct bench_shapes *shapes, const char *set, char *error, size_t size);
 /* Adds those of a user's file in the same format; the text names file and line. */
 int bench_shapes_add_file(struct bench_shapes *shapes, const char *path, char *error, size_t size);
+/* Adds those of one line without its comment, which is overwritten; `set` is where it comes from,
+ * and has to outlive the shapes. */
+int bench_shapes_add_line(struct bench_shapes *shapes, char *line, const char *set, char *error,
+                          size_t size);
 void bench_shapes_free(struct bench_shapes *shapes);
 /* Name and one-line description of built-in set i; NULL behind the last. */
 const char *bench_set_name(int i);
 const char *bench_set_text(int i);
+/* The whole text of a built-in set; NULL: unknown. */
+const char *bench_set_file(const char *set);
 
 /* ---- numbers --------------------------------------------------------------------------------- */
 

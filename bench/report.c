@@ -16,6 +16,8 @@ enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_FOREIGN = 3 };
 static const char usage[] =
     "usage: t2bench report FILE... -o PAGE.html [--title TEXT]\n"
     "       t2bench report FILE... --readme | --readme-into README.md\n"
+    "       t2bench report FILE... --targets | --targets-into PAGE.md\n"
+    "       t2bench report FILE --roofline PICTURE.svg\n"
     "\n"
     "Makes one page from result files of t2bench: machines side by side, peers, rooflines,\n"
     "instruction sets, size curves, threads, and a table to sort and filter. The page needs\n"
@@ -26,6 +28,10 @@ static const char usage[] =
     "  --readme                 print a short table in markdown instead\n"
     "  --readme-into FILE       put that table between the lines <!-- bench:begin --> and\n"
     "                           <!-- bench:end --> of FILE\n"
+    "  --targets                print what was reached of the targets, in markdown: of files\n"
+    "                           that t2bench run --targets wrote\n"
+    "  --targets-into FILE      put that between <!-- targets:begin --> and <!-- targets:end -->\n"
+    "  --roofline FILE          draw the rows of one file below the roofs of its machine\n"
     "  --help\n"
     "\n"
     "exit codes: 0 fine, 1 cannot write, 2 usage, 3 a file that is no result file of t2bench\n";
@@ -148,9 +154,6 @@ void report_warnings(const struct report *report, void (*say)(const char *text, 
 
 /* ---- the README ------------------------------------------------------------------------------ */
 
-#define README_BEGIN "<!-- bench:begin -->"
-#define README_END "<!-- bench:end -->"
-
 /* The only line that reads `marker`, as an offset into the text; -1: there is none or a second. */
 static ptrdiff_t find_marker(const char *text, size_t size, const char *marker)
 {
@@ -171,24 +174,28 @@ static ptrdiff_t find_marker(const char *text, size_t size, const char *marker)
     return found;
 }
 
-static int readme_into(const char *path, const t2_text *table)
+/* Between the lines <!-- WHAT:begin --> and <!-- WHAT:end --> of a file. */
+static int put_into(const char *path, const char *what, const t2_text *table)
 {
+    char first[40], last[40];
+    snprintf(first, sizeof first, "<!-- %s:begin -->", what);
+    snprintf(last, sizeof last, "<!-- %s:end -->", what);
     t2_error err;
     t2_bytes bytes;
     if (t2_bytes_open(path, 0, 64u << 20, &bytes, &err) != T2_OK) {
         return fail(EXIT_FAILED, "%s", err.message);
     }
     const char *text = (const char *)bytes.data;
-    ptrdiff_t begin = find_marker(text, bytes.size, README_BEGIN);
-    ptrdiff_t end = find_marker(text, bytes.size, README_END);
+    ptrdiff_t begin = find_marker(text, bytes.size, first);
+    ptrdiff_t end = find_marker(text, bytes.size, last);
     int code = EXIT_FAILED;
     if (begin < 0 || end < begin) {
         code = fail(EXIT_FAILED, "%s: expected one line '%s' and one line '%s' behind it", path,
-                    README_BEGIN, README_END);
+                    first, last);
     } else {
         t2_text all = {0};
         t2_text_add(&all, text, (size_t)begin);
-        t2_text_str(&all, README_BEGIN "\n");
+        t2_text_printf(&all, "%s\n", first);
         t2_text_add(&all, table->data, table->size);
         t2_text_add(&all, text + end, bytes.size - (size_t)end);
         if (all.failed) {
@@ -207,16 +214,21 @@ static int readme_into(const char *path, const t2_text *table)
 /* ---- the command ----------------------------------------------------------------------------- */
 
 struct options {
-    const char *out, *title, *readme_into;
-    int readme, help;
+    const char *out, *title, *readme_into, *targets_into, *roofline;
+    int readme, targets, help;
 };
 
 static int parse(int argc, char **argv, struct options *options)
 {
-    static const struct option known[] = {
-        {"out", required_argument, NULL, 'o'}, {"title", required_argument, NULL, 't'},
-        {"readme", no_argument, NULL, 'r'},    {"readme-into", required_argument, NULL, 'i'},
-        {"help", no_argument, NULL, 'h'},      {NULL, 0, NULL, 0}};
+    static const struct option known[] = {{"out", required_argument, NULL, 'o'},
+                                          {"title", required_argument, NULL, 't'},
+                                          {"readme", no_argument, NULL, 'r'},
+                                          {"readme-into", required_argument, NULL, 'i'},
+                                          {"targets", no_argument, NULL, 'T'},
+                                          {"targets-into", required_argument, NULL, 'I'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {"roofline", required_argument, NULL, 'R'},
+                                          {NULL, 0, NULL, 0}};
     opterr = 0;
     optind = 1;
     int c;
@@ -234,6 +246,15 @@ static int parse(int argc, char **argv, struct options *options)
         case 'i':
             options->readme_into = optarg;
             break;
+        case 'T':
+            options->targets = 1;
+            break;
+        case 'I':
+            options->targets_into = optarg;
+            break;
+        case 'R':
+            options->roofline = optarg;
+            break;
         case 'h':
             options->help = 1;
             break;
@@ -246,15 +267,19 @@ static int parse(int argc, char **argv, struct options *options)
     if (options->help) {
         return EXIT_FINE;
     }
-    int outputs = (options->out != NULL) + options->readme + (options->readme_into != NULL);
+    int outputs = (options->out != NULL) + options->readme + (options->readme_into != NULL) +
+                  options->targets + (options->targets_into != NULL) + (options->roofline != NULL);
     if (optind == argc) {
         return fail(EXIT_USAGE, "no result files; see 't2bench report --help'");
     }
     if (outputs != 1) {
         return fail(EXIT_USAGE,
-                    "expected one of -o FILE, --readme and --readme-into FILE, found "
-                    "%s",
+                    "expected one of -o FILE, --readme, --readme-into FILE, --targets, "
+                    "--targets-into FILE and --roofline FILE, found %s",
                     outputs == 0 ? "none" : "several");
+    }
+    if (options->roofline != NULL && argc - optind != 1) {
+        return fail(EXIT_USAGE, "--roofline goes with one result file");
     }
     if (options->title != NULL && options->out == NULL) {
         return fail(EXIT_USAGE, "--title goes with -o FILE");
@@ -276,26 +301,51 @@ static void print_warning(const char *text, void *arg)
     t2_text_free(&shown);
 }
 
+/* A file as a whole; the exit code. */
+static int write_file(const char *path, const t2_text *text)
+{
+    t2_error err;
+    return t2_write_file_atomic(path, text->data, text->size, &err) == T2_OK
+               ? EXIT_FINE
+               : fail(EXIT_FAILED, "%s", err.message);
+}
+
+static int write_markdown(const struct report *report, const struct options *options, t2_text *text)
+{
+    char error[1024] = "";
+    const char *into = options->readme_into;
+    if (options->targets || options->targets_into != NULL) {
+        into = options->targets_into;
+        if (report_targets(report, text, error, sizeof error) != 0) {
+            return fail(EXIT_FAILED, "targets: %s", error);
+        }
+    } else {
+        report_readme(report, text);
+    }
+    if (text->failed) {
+        return fail_memory();
+    }
+    if (into != NULL) {
+        return put_into(into, into == options->targets_into ? "targets" : "bench", text);
+    }
+    return fwrite(text->data, 1, text->size, stdout) == text->size && fflush(stdout) == 0
+               ? EXIT_FINE
+               : fail(EXIT_FAILED, "cannot write to standard output");
+}
+
 static int write_outputs(const struct report *report, const struct options *options)
 {
     t2_text text = {0};
-    t2_error err;
-    int code = EXIT_FINE;
+    int code;
     if (options->out != NULL) {
-        if (report_page(report, &text) != 0) {
-            code = fail_memory();
-        } else if (t2_write_file_atomic(options->out, text.data, text.size, &err) != T2_OK) {
-            code = fail(EXIT_FAILED, "%s", err.message);
-        }
+        code = report_page(report, &text) != 0 ? fail_memory() : write_file(options->out, &text);
+    } else if (options->roofline != NULL) {
+        code = report_roofline(&report->file[0], &text) != 0
+                   ? fail(EXIT_FAILED, "--roofline: no row with a time, a rate and a peak")
+               : text.failed ? fail_memory()
+                             : write_file(options->roofline, &text);
     } else {
-        report_readme(report, &text);
-        if (text.failed) {
-            code = fail_memory();
-        } else if (options->readme_into != NULL) {
-            code = readme_into(options->readme_into, &text);
-        } else if (fwrite(text.data, 1, text.size, stdout) != text.size || fflush(stdout) != 0) {
-            code = fail(EXIT_FAILED, "cannot write to standard output");
-        }
+        code = write_markdown(report, options, &text);
     }
     t2_text_free(&text);
     return code;

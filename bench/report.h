@@ -75,7 +75,15 @@ int report_bits(const struct report *report, t2_text *html);     /* who computed
 int report_data(const struct report *report, t2_text *json);     /* for the script */
 int report_page(const struct report *report, t2_text *html);
 
+/* Text within a cell of a markdown table, where a bar would end the cell and markup might start. */
+void report_cell(t2_text *markdown, const char *text);
+/* A line about the machine of a file and how t2 stands there. */
+void report_machine_line(const struct report_file *file, t2_text *markdown);
 /* The table for the README. */
 void report_readme(const struct report *report, t2_text *markdown);
+/* What was reached of the targets: 0, or -1 with a text. */
+int report_targets(const struct report *report, t2_text *markdown, char *error, size_t size);
+/* A picture of one file's rows below the roofs of its machine; -1 where it has none with a time. */
+int report_roofline(const struct report_file *file, t2_text *svg);
 
 #endif

@@ -1,5 +1,6 @@
 /* "Same bits": whether rows that compute the same result, on any machine, instruction set and
  * number of threads, have the same fingerprint. */
+#include "problem.h"
 #include "report.h"
 
 #include <stdio.h>
@@ -198,7 +199,10 @@ int report_bits(const struct report *report, t2_text *html)
         const struct results *results = &report->file[i].results;
         for (int j = 0; j < results->rows; j++) {
             const struct result_row *row = &results->row[j];
-            if (row->error == NULL && row->fingerprint != NULL && row->fingerprint[0] != '\0') {
+            const struct bench_op *op = bench_op_find(row->op);
+            int strict = op == NULL || !op->other_bits;
+            if (strict && row->error == NULL && row->fingerprint != NULL &&
+                row->fingerprint[0] != '\0') {
                 mark[count++] = (struct mark){row, i};
             }
         }

@@ -5,8 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Text within a cell of a markdown table, where a bar would end the cell and markup might start. */
-static void put_cell(t2_text *out, const char *text)
+void report_cell(t2_text *out, const char *text)
 {
     for (; *text != '\0'; text++) {
         unsigned char c = (unsigned char)*text;
@@ -26,14 +25,14 @@ static void put_number(t2_text *out, double value)
     t2_text_str(out, report_number(text, value));
 }
 
-static void put_machine(const struct report_file *file, t2_text *out)
+void report_machine_line(const struct report_file *file, t2_text *out)
 {
     const struct results *r = &file->results;
     int threads = report_least_threads(r);
     const char *isa = report_string(report_get(r->context, "machine", NULL), "isa", "active");
     const char *date = json_string_value(json_object_get(r->context, "date"));
     t2_text_str(out, "- **");
-    put_cell(out, r->label);
+    report_cell(out, r->label);
     t2_text_str(out, "**: ");
     double fma = report_peak(r, "fma", isa, "", threads);
     if (fma > 0.0) {
@@ -47,9 +46,9 @@ static void put_machine(const struct report_file *file, t2_text *out)
         put_number(out, memory);
         t2_text_str(out, " GB/s (both measured), ");
     }
-    put_cell(out, report_string(r->context, "build", "compiler"));
+    report_cell(out, report_string(r->context, "build", "compiler"));
     t2_text_str(out, " ");
-    put_cell(out, report_string(r->context, "build", "flags"));
+    report_cell(out, report_string(r->context, "build", "flags"));
     t2_text_printf(out, ", %.10s%s.", date != NULL ? date : "date unknown",
                    r->complete ? "" : ", run not complete");
     struct report_standing s = report_standing(file);
@@ -82,18 +81,18 @@ static void put_result(const struct result_row *r, const char *shape, t2_text *o
 {
     char text[32];
     if (shape == NULL) {
-        put_cell(out, r->shape);
+        report_cell(out, r->shape);
         t2_text_str(out, ": ");
     }
     t2_text_printf(out, "%s ", report_number(text, r->rate));
-    put_cell(out, r->rate_unit);
+    report_cell(out, r->rate_unit);
     if (r->limit != NULL) {
         t2_text_printf(out, ", %.0f %%%s", 100.0 * r->limit_share,
                        r->limit_share > BENCH_MOST_SHARE ? "?" : "");
     }
     if (r->best_peer != NULL && r->peer_ratio > 0.0) {
         t2_text_printf(out, ", %sx ", report_ratio(text, r->peer_ratio));
-        put_cell(out, r->best_peer);
+        report_cell(out, r->best_peer);
     }
     t2_text_str(out, r->noisy ? " (noisy)" : "");
 }
@@ -116,9 +115,9 @@ static void put_row(const struct report *report, int telling, t2_text *out)
     out->failed |= row.failed;
     if (found && !row.failed) {
         t2_text_str(out, "| ");
-        put_cell(out, what);
+        report_cell(out, what);
         t2_text_str(out, shape != NULL ? ", " : "");
-        put_cell(out, shape != NULL ? shape : "");
+        report_cell(out, shape != NULL ? shape : "");
         t2_text_str(out, row.data);
         t2_text_str(out, " |\n");
     }
@@ -141,12 +140,12 @@ static int any_doubtful(const struct report *report)
 void report_readme(const struct report *report, t2_text *markdown)
 {
     for (int i = 0; i < report->files; i++) {
-        put_machine(&report->file[i], markdown);
+        report_machine_line(&report->file[i], markdown);
     }
     t2_text_str(markdown, "\n| kernel");
     for (int i = 0; i < report->files; i++) {
         t2_text_str(markdown, " | ");
-        put_cell(markdown, report->file[i].results.label);
+        report_cell(markdown, report->file[i].results.label);
     }
     t2_text_str(markdown, " |\n|--");
     for (int i = 0; i < report->files; i++) {

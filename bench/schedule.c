@@ -161,7 +161,8 @@ static void shuffle(struct bench_run *run, struct bench_group **x, int n)
 
 static const struct bench_run *compared; /* qsort() passes nothing on */
 
-/* The notebook's shapes and a user's own come before the other built-in sets. */
+/* The notebook's shapes, those with targets and a user's own come before the other built-in sets.
+ */
 static int comes_first(const struct bench_group *g)
 {
     const char *set = g->subject->p->set;
@@ -169,7 +170,7 @@ static int comes_first(const struct bench_group *g)
     while (bench_set_name(i) != NULL && strcmp(bench_set_name(i), set) != 0) {
         i++;
     }
-    return bench_set_name(i) == NULL || strcmp(set, "seed") == 0;
+    return bench_set_name(i) == NULL || strcmp(set, "seed") == 0 || strcmp(set, "targets") == 0;
 }
 
 /* Among equals, what costs least. */

@@ -1,7 +1,9 @@
 /* Shape sets: text files of problems, the built-in ones inside the program.
  *
  * A line is `op[,op...] shape`; what follows a '#' is a comment, and the comment of the first line
- * says what the set is. A problem that is there already is left out. */
+ * says what the set is. A shape @SET stands for all shapes of the built-in set whose sizes have the
+ * operation's names. Behind it name=value may stand, targets for `t2bench report --targets`. A
+ * problem that is there already is left out. */
 #include "embed.h"
 #include "ops.h"
 
@@ -17,6 +19,7 @@ BENCH_EMBED(bench_shapes_tails, "bench/shapes/tails.txt");
 BENCH_EMBED(bench_shapes_rows, "bench/shapes/rows.txt");
 BENCH_EMBED(bench_shapes_onednn, "bench/shapes/onednn.txt");
 BENCH_EMBED(bench_shapes_rebuild, "bench/shapes/rebuild.txt");
+BENCH_EMBED(bench_shapes_targets, "bench/shapes/targets.txt");
 
 static const struct {
     const char *name, *file;
@@ -29,6 +32,7 @@ static const struct {
     {"rows", "bench/shapes/rows.txt", bench_shapes_rows},
     {"onednn", "bench/shapes/onednn.txt", bench_shapes_onednn},
     {"rebuild", "bench/shapes/rebuild.txt", bench_shapes_rebuild},
+    {"targets", "bench/shapes/targets.txt", bench_shapes_targets},
 };
 enum { SETS = sizeof sets / sizeof sets[0], MOST_LINE = 500, MOST_FILE = 1 << 20 };
 
@@ -47,6 +51,16 @@ const char *bench_set_text(int i)
     line += strspn(line, "# ");
     snprintf(text[i], sizeof text[i], "%.*s", (int)strcspn(line, "\n"), line);
     return text[i];
+}
+
+const char *bench_set_file(const char *set)
+{
+    for (int i = 0; i < SETS; i++) {
+        if (strcmp(sets[i].name, set) == 0) {
+            return (const char *)sets[i].text;
+        }
+    }
+    return NULL;
 }
 
 /* ---- storage: names of sets, a list freed with the shapes ------------------------------------ */
@@ -112,37 +126,73 @@ static int add_problem(struct bench_shapes *shapes, const struct problem *p, cha
     return 0;
 }
 
-/* One line without its comment: blanks only, or operations and a shape. */
-static int parse_line(struct bench_shapes *shapes, char *line, const char *set, char *error,
-                      size_t size)
+static int add_one(struct bench_shapes *shapes, const char *op, const char *shape, const char *set,
+                   char *error, size_t size)
+{
+    struct problem p;
+    if (bench_problem(&p, op, shape, error, size) != 0) {
+        return -1;
+    }
+    p.set = set;
+    return add_problem(shapes, &p, error, size);
+}
+
+/* All shapes of a set that have the sizes of the operation. */
+static int add_from_set(struct bench_shapes *shapes, const char *op, const char *from,
+                        const char *set, char *error, size_t size)
+{
+    const struct bench_op *wanted = bench_op_find(op);
+    struct bench_shapes all = {0};
+    int status = -1;
+    if (wanted == NULL) {
+        struct problem p;
+        bench_problem(&p, op, "1", error, size); /* says which there are */
+    } else if (strcmp(from, set) == 0) {
+        snprintf(error, size, "a set cannot be a part of itself");
+    } else {
+        status = bench_shapes_add_set(&all, from, error, size);
+    }
+    for (int i = 0; i < all.count && status == 0; i++) {
+        if (strcmp(all.problem[i].op->dims, wanted->dims) == 0) {
+            /* Of its own set: where the budget is short, it comes behind what stands there itself.
+             */
+            status = add_one(shapes, op, all.problem[i].shape, all.problem[i].set, error, size);
+        }
+    }
+    bench_shapes_free(&all);
+    return status;
+}
+
+int bench_shapes_add_line(struct bench_shapes *shapes, char *line, const char *set, char *error,
+                          size_t size)
 {
     char *rest = NULL, *ops = strtok_r(line, " \t\r", &rest);
     char *shape = ops != NULL ? strtok_r(NULL, " \t\r", &rest) : NULL;
-    char *extra = shape != NULL ? strtok_r(NULL, " \t\r", &rest) : NULL;
     if (ops == NULL) {
         return 0;
     }
-    if (shape == NULL || extra != NULL) {
-        snprintf(error, size, "expected 'op[,op...] shape', found '%.40s%s%.40s'", ops,
-                 shape == NULL ? "' alone" : " ... ", shape == NULL ? "" : extra);
+    if (shape == NULL) {
+        snprintf(error, size, "expected 'op[,op...] shape', found '%.40s' alone", ops);
         return -1;
     }
-    for (char *op = ops; op != NULL;) {
+    for (char *more; (more = strtok_r(NULL, " \t\r", &rest)) != NULL;) {
+        if (strchr(more, '=') == NULL) {
+            snprintf(error, size, "expected 'op[,op...] shape', found '%.40s ... %.40s'", ops,
+                     more);
+            return -1;
+        }
+    }
+    int status = 0;
+    for (char *op = ops; op != NULL && status == 0;) {
         char *comma = strchr(op, ',');
         if (comma != NULL) {
             *comma = '\0';
         }
-        struct problem p;
-        if (bench_problem(&p, op, shape, error, size) != 0) {
-            return -1;
-        }
-        p.set = set;
-        if (add_problem(shapes, &p, error, size) != 0) {
-            return -1;
-        }
+        status = shape[0] == '@' ? add_from_set(shapes, op, shape + 1, set, error, size)
+                                 : add_one(shapes, op, shape, set, error, size);
         op = comma != NULL ? comma + 1 : NULL;
     }
-    return 0;
+    return status;
 }
 
 /* text (bytes): a whole file, called `file` in messages. Nothing is added where a line is wrong. */
@@ -168,7 +218,7 @@ static int parse_text(struct bench_shapes *shapes, const char *text, size_t byte
         } else {
             memcpy(copy, line, used);
             copy[used] = '\0';
-            failed = parse_line(shapes, copy, set, why, sizeof why) != 0;
+            failed = bench_shapes_add_line(shapes, copy, set, why, sizeof why) != 0;
         }
         if (failed) {
             snprintf(error, size, "%s, line %zu: %s", file, number, why);

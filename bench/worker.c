@@ -339,6 +339,7 @@ static json_t *do_time(const struct worker *w, struct served *s, json_t *request
     if (calls < 1) {
         return refusal("error", "calls: expected at least 1");
     }
+    bench_arena_populate(&s->arena);
     int status = 0;
     for (double end = bench_now() + warm; warm > 0.0 && status == 0 && bench_now() < end;) {
         status = call(w, s, 1);

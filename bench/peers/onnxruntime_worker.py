@@ -1,6 +1,7 @@
 """ONNX Runtime as a contender of the benchmark.
 
-Each operation is a graph of standard operators with fixed sizes, all optimisations enabled, its
+Each operation is a graph of standard operators, and of ONNX Runtime's own where the standard has
+none, with fixed sizes, all optimisations enabled, its
 inputs and its result bound to the arena. Weights that are packed before the timing, and those of
 the model, are initialisers, which ONNX Runtime packs when the session is made.
 """
@@ -13,6 +14,7 @@ from worker import Unsupported
 
 OPSET = 17  # the first with LayerNormalization, the newest operator that is used
 IR_VERSION = 8
+OWN = "com.microsoft"  # domain of the operators that only ONNX Runtime has
 
 
 class OnnxRuntime:
@@ -109,8 +111,8 @@ class Graph:
         inputs = [value(name, self.problem.inputs[i][0], dims) for name, i, dims in self.inputs]
         output = value(self.result, np.float32, self.shape)
         graph = onnx.helper.make_graph(self.nodes, "t2bench", inputs, [output], self.tensors)
-        opset = onnx.helper.make_opsetid("", OPSET)
-        model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
+        opsets = [onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid(OWN, 1)]
+        model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
         return model.SerializeToString()
 
 
@@ -149,10 +151,18 @@ def svd_rebuild(g):
     return g.node("Gemm", scaled, g.input(1, n, r), transB=1), (m, n)
 
 
+def svd_rebuild_dense(g):
+    m, n, r = g.dims
+    scale = g.node("Mul", g.input(2, r), g.constant(np.float32(0.75)))
+    diagonal = g.node("Mul", g.constant(np.eye(r, dtype="f4")), scale)
+    scaled = g.node("MatMul", g.input(0, m, r), diagonal)
+    return g.node("Gemm", scaled, g.input(1, n, r), transB=1), (m, n)
+
+
 # ---- attention ----------------------------------------------------------------------------------
 
 
-def attend(g, q, k, v, l, n, h, d, blocked):
+def attend(g, q, k, v, d, blocked):
     """softmax(q k' / sqrt(d)) v; q, k, v (l, n, h, d) as nn.MultiheadAttention lays them out, the
     result too. blocked: (l, l), nonzero where a query must not see a key."""
     scaled = g.node("Mul", q, g.constant(np.float32(1 / math.sqrt(d))))
@@ -164,11 +174,11 @@ def attend(g, q, k, v, l, n, h, d, blocked):
 
 
 def attention(g):
-    l, n, h, d = g.dims
-    q, k, v = (g.input(i, l, n, h, d) for i in range(3))
+    queries, keys, n, h, d = g.dims if len(g.dims) == 5 else (g.dims[0], *g.dims)
+    q, k, v = (g.input(i, l, n, h, d) for i, l in enumerate((queries, keys, keys)))
     causal = g.problem.op == "attention_causal"
-    blocked = g.problem.input(3, g.copy, l, l) if causal else None
-    return attend(g, q, k, v, l, n, h, d, blocked), (l, n, h, d)
+    blocked = np.triu(np.ones((queries, keys)), 1) if causal else None
+    return attend(g, q, k, v, d, blocked), (queries, n, h, d)
 
 
 # ---- rows and elements --------------------------------------------------------------------------
@@ -194,6 +204,18 @@ def layer_norm(g):
     first = 1 + len(rest)
     weight, bias = g.input(first, cols), g.input(first + 1, cols)
     return g.node("LayerNormalization", x, weight, bias, axis=-1, epsilon=1e-5), (rows, cols)
+
+
+def rms_norm(g):
+    """By the operators that ONNX Runtime itself makes of the standard's."""
+    rows, cols = g.dims
+    inputs = [g.input(i, rows, cols) for i in range(len(g.problem.inputs) - 1)]
+    weight = g.input(len(inputs), cols)
+    if len(inputs) == 1:
+        return g.node("SimplifiedLayerNormalization", *inputs, weight, axis=-1,
+                      epsilon=1e-5), (rows, cols)
+    return g.node("SkipSimplifiedLayerNormalization", *inputs, weight, domain=OWN,
+                  epsilon=1e-5), (rows, cols)
 
 
 def mean(g):
@@ -225,7 +247,7 @@ def block(g, x, config, weights, l, n, blocked):
     size = l, n, heads, width // heads
     qkv = g.split(linear(x, "attention.in_proj", "_"), 3, 1)
     q, k, v = (g.reshape(part, *size) for part in qkv)
-    attended = attend(g, q, k, v, *size, blocked)
+    attended = attend(g, q, k, v, width // heads, blocked)
     attended = linear(g.reshape(attended, l * n, width), "attention.out_proj")
 
     # int(mean * experts) % experts in Python's double, which truncates; the remainder's sign is
@@ -264,18 +286,26 @@ OPERATIONS = {
     "sgemm_tn": sgemm(True, False),
     "sgemm_tt": sgemm(True, True),
     "sgemm_packed": sgemm_packed,
+    "sgemm_fast": sgemm(False, True),
     "sgemm_batched": sgemm_batched,
     "svd_rebuild": svd_rebuild,
+    "svd_rebuild_dense": svd_rebuild_dense,
     "attention": attention,
     "attention_causal": attention,
+    "attention_decode": attention,
     "softmax": by_rows("Softmax", axis=-1),
     "layer_norm": layer_norm,
     "layer_norm_residual": layer_norm,
+    "rms_norm": rms_norm,
+    "rms_norm_residual": rms_norm,
     "mean": mean,
     "embedding": embedding,
     "scale_columns": by_rows("Mul"),
     "exp": by_rows("Exp"),
     "relu": by_rows("Relu"),
+    "gelu": by_rows("Gelu", domain=OWN),
+    "gelu_tanh": by_rows("FastGelu", domain=OWN),
+    "silu": by_rows("QuickGelu", domain=OWN, alpha=1.0),
     "add": by_rows("Add"),
     "model": model,
 }

@@ -94,19 +94,23 @@ def svd_rebuild(_, x):
     return lambda: torch.mm(u * (s * 0.75), v.t(), out=out)
 
 
+def svd_rebuild_dense(_, x):
+    """As the published code of Transformer^2 has it."""
+    m, n, r = x.dims
+    u, v, s, out = x.input(0, m, r), x.input(1, n, r), x.input(2, r), x.out(m, n)
+    return lambda: torch.mm(torch.mm(u, torch.diag(s * 0.75)), v.t(), out=out)
+
+
 # ---- attention ----------------------------------------------------------------------------------
 
 
 def attention(_, x):
     """As nn.MultiheadAttention goes from (l, n, h d) to heads and back."""
-    l, n, h, d = x.dims
-    q, k, v = (x.input(i, l, n, h, d).permute(1, 2, 0, 3) for i in range(3))
-    out = x.out(l, n, h, d)
+    queries, keys, n, h, d = x.dims if len(x.dims) == 5 else (x.dims[0], *x.dims)
+    q, k, v = (x.input(i, l, n, h, d).permute(1, 2, 0, 3)
+               for i, l in enumerate((queries, keys, keys)))
+    out = x.out(queries, n, h, d)
     causal = x.problem.op == "attention_causal"
-    if causal:
-        blocked = x.input(3, l, l)
-        if not torch.equal(blocked != 0, torch.ones(l, l, dtype=torch.bool).triu(1)):
-            raise Unsupported("a mask that is not causal")
     attend = torch.nn.functional.scaled_dot_product_attention
     return lambda: out.copy_(attend(q, k, v, is_causal=causal).permute(2, 0, 1, 3))
 
@@ -133,6 +137,21 @@ def layer_norm_residual(_, x):
     return lambda: torch.layer_norm(torch.add(a, b, out=total), shape, weight, bias, 1e-5)
 
 
+def rms_norm(_, x):
+    """By torch.rms_norm, which allocates its result as layer_norm does."""
+    rows, cols = x.dims
+    return functools.partial(torch.rms_norm, x.input(0, rows, cols), (cols,), x.input(1, cols),
+                             1e-5)
+
+
+def rms_norm_residual(_, x):
+    rows, cols = x.dims
+    a, b = x.input(0, rows, cols), x.input(1, rows, cols)
+    total = x.problem.once("sum", lambda: torch.empty(rows, cols))
+    weight, shape, rms_norm = x.input(2, cols), (cols,), torch.rms_norm
+    return lambda: rms_norm(torch.add(a, b, out=total), shape, weight, 1e-5)
+
+
 def mean(_, x):
     return functools.partial(torch.mean, x.input(0, *x.dims))
 
@@ -155,6 +174,18 @@ def exp(_, x):
 
 def relu(_, x):
     return functools.partial(torch.clamp_min, x.input(0, *x.dims), 0, out=x.out(*x.dims))
+
+
+def gelu(approximate):
+    def bind(_, x):
+        return functools.partial(torch.ops.aten.gelu.out, x.input(0, *x.dims),
+                                 approximate=approximate, out=x.out(*x.dims))
+
+    return bind
+
+
+def silu(_, x):
+    return functools.partial(torch.ops.aten.silu.out, x.input(0, *x.dims), out=x.out(*x.dims))
 
 
 def add(_, x):
@@ -267,18 +298,26 @@ OPERATIONS = {
     "sgemm_tn": sgemm(True, False),
     "sgemm_tt": sgemm(True, True),
     "sgemm_packed": sgemm_packed,
+    "sgemm_fast": sgemm(False, True),
     "sgemm_batched": sgemm_batched,
     "svd_rebuild": svd_rebuild,
+    "svd_rebuild_dense": svd_rebuild_dense,
     "attention": attention,
     "attention_causal": attention,
+    "attention_decode": attention,
     "softmax": softmax,
     "layer_norm": layer_norm,
     "layer_norm_residual": layer_norm_residual,
+    "rms_norm": rms_norm,
+    "rms_norm_residual": rms_norm_residual,
     "mean": mean,
     "embedding": embedding,
     "scale_columns": scale_columns,
     "exp": exp,
     "relu": relu,
+    "gelu": gelu("none"),
+    "gelu_tanh": gelu("tanh"),
+    "silu": silu,
     "add": add,
     "model": model,
 }

@@ -70,12 +70,13 @@ def work(op, shape):
         tokens = d[0] * d[1]
         return 2.0 * tokens * 3.4e6, 4.0 * (3.4e6 + 4096.0 * tokens)
     if op.startswith("attention"):
-        length, batch, heads, width = d
-        return 4.0 * batch * heads * length * length * width, 16.0 * length * batch * heads * width
+        queries, length, batch, heads, width = d if len(d) == 5 else (d[0], *d)
+        size = 8.0 * (queries + length) * batch * heads * width
+        return 4.0 * batch * heads * queries * length * width, size
     if op == "sgemm_batched":
         b, m, n, k = d
         return 2.0 * b * m * n * k, 4.0 * b * (m * k + n * k + m * n)
-    if op.startswith("sgemm") or op == "svd_rebuild":
+    if op.startswith(("sgemm", "svd_rebuild")):
         m, n, k = d
         return 2.0 * m * n * k, 4.0 * (m * k + n * k + m * n)
     elements = math.prod(d)
@@ -280,9 +281,20 @@ def context(args):
     }
 
 
+def cases_of(path):
+    """Those of a file of shapes, without whole sets."""
+    found = {}
+    for line in open(path, encoding="ascii"):
+        words = line.partition("#")[0].split()
+        if words and not words[1].startswith("@"):
+            for op in words[0].split(","):
+                found[op, words[1], "targets", "hot"] = None
+    return list(found)
+
+
 def benchmarks(args):
     rng = random.Random(args.seed)
-    cases = list(CASES)
+    cases = cases_of(args.cases) if args.cases else list(CASES)
     size = 72
     while args.rows and len(cases) * len(args.isas) * len(args.threads) < args.rows:
         cases.append(("sgemm", f"{size}x{size}x{size}", "square", "hot"))
@@ -329,6 +341,7 @@ def parse():
     p.add_argument("--other-bits", action="append", default=[], metavar="OP",
                    help="fingerprints that belong to this machine alone")
     p.add_argument("--incomplete", action="store_true")
+    p.add_argument("--cases", help="the shapes of a file in place of the usual ones")
     p.add_argument("--rows", type=int, default=0)
     p.add_argument("--schema", type=int, default=1)
     p.add_argument("--version", default="0.2.0")

@@ -51,18 +51,18 @@ def product(shape_a, shape_b, shape_out, subscripts, k, scale=None):
     return inputs + ([("activation", scale)] if scale else []), shape_out, reference
 
 
-def attention(l, n, h, d, causal):
-    def reference(q, k, v, *mask):
+def attention(l, keys, n, h, d, causal):
+    def reference(q, k, v):
         scores = np.einsum("qnhd,knhd->nhqk", q, k) / math.sqrt(d)
         if causal:
-            scores = np.where(mask[0] != 0, -np.inf, scores)
+            scores = np.where(np.triu(np.ones((l, keys)), 1), -np.inf, scores)
         p = np.exp(scores - scores.max(-1, keepdims=True))
         p /= p.sum(-1, keepdims=True)
         out = np.einsum("nhqk,knhd->qnhd", p, v)
         return out, 1e-5 * np.einsum("nhqk,knhd->qnhd", p, abs(v)) + 1e-6
 
-    inputs = [("activation", (l, n, h, d))] * 3
-    return inputs + [("activation", (l, l), "u1")] * causal, (l, n, h, d), reference
+    inputs = [("activation", (length, n, h, d)) for length in (l, keys, keys)]
+    return inputs, (l, n, h, d), reference
 
 
 def relative(function, share=2e-6, extra=1e-6):
@@ -78,6 +78,15 @@ def norm(x, weight, bias, eps=1e-5):
     return x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * weight + bias
 
 
+def rms_norm(x, weight, eps=1e-5):
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * weight
+
+
+def normal(x):
+    """The distribution function of the normal distribution."""
+    return np.vectorize(lambda v: math.erfc(-v / math.sqrt(2)) / 2)(x)
+
+
 def softmax(x):
     e = np.exp(x - x.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
@@ -86,7 +95,7 @@ def softmax(x):
 def describe(op, dims):
     rows = ("activation", tuple(dims))
     cols = ("activation", tuple(dims[-1:]))
-    if op in ("sgemm", "sgemm_nt", "sgemm_tn", "sgemm_tt"):
+    if op in ("sgemm", "sgemm_nt", "sgemm_tn", "sgemm_tt", "sgemm_fast"):
         m, n, k = dims
         a, b = "km" if op in ("sgemm_tn", "sgemm_tt") else "mk", "nk" if op[-1:] == "t" else "kn"
         size = {"m": m, "n": n, "k": k}
@@ -98,11 +107,12 @@ def describe(op, dims):
     if op == "sgemm_batched":
         b, m, n, k = dims
         return product((m, b, k), (n, b, k), (b, m, n), "mbk,nbk->bmn", k)
-    if op == "svd_rebuild":
+    if op in ("svd_rebuild", "svd_rebuild_dense"):
         m, n, r = dims
         return product((m, r), (n, r), (m, n), "mr,nr->mn", r, (r,))
     if op.startswith("attention"):
-        return attention(*dims, op == "attention_causal")
+        sizes = dims if op == "attention_decode" else (dims[0], *dims)
+        return attention(*sizes, op == "attention_causal")
     if op == "embedding":
         ids = ("activation", (dims[0],), "i8")
         table = ("weight", (TABLE, dims[1]))
@@ -114,9 +124,16 @@ def describe(op, dims):
         "layer_norm_residual": (
             [rows, rows, cols, cols], shape,
             relative(lambda x, r, w, b: norm(x + r, w, b), 1e-4, 1e-5)),
+        "rms_norm": ([rows, cols], shape, relative(rms_norm)),
+        "rms_norm_residual": (
+            [rows, rows, cols], shape, relative(lambda x, r, w: rms_norm(x + r, w))),
         "mean": ([rows], shape, lambda x: (x.mean().reshape(1), 1e-6)),
         "scale_columns": ([rows, cols], shape, relative(lambda x, s: x * s)),
         "exp": ([rows], shape, relative(np.exp)),
+        "gelu": ([rows], shape, relative(lambda x: x * normal(x))),
+        "gelu_tanh": ([rows], shape, relative(
+            lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))),
+        "silu": ([rows], shape, relative(lambda x: x / (1 + np.exp(-x)))),
         "relu": ([rows], shape, relative(lambda x: np.maximum(x, 0), 0, 0)),
         "add": ([rows, rows], shape, relative(lambda x, y: x + y)),
         "dropout": ([rows], shape, relative(lambda x: x)),
@@ -128,19 +145,27 @@ SHAPES = {
     "sgemm_nt": ["7x5x3", "64x96x32"],
     "sgemm_tn": ["7x5x3", "64x96x32"],
     "sgemm_tt": ["7x5x3", "64x96x32"],
+    "sgemm_fast": ["7x5x3", "64x96x32"],
     "sgemm_packed": ["1x96x33", "7x5x3", "64x96x32", "2x1x1"],
     "sgemm_batched": ["1x1x1x1", "3x7x5x11", "4x16x32x8"],
     "svd_rebuild": ["7x5x3", "64x96x32", "1x1x1"],
+    "svd_rebuild_dense": ["7x5x3", "64x96x32", "1x1x1"],
     "attention": ["1x1x1x1", "7x3x2x5", "16x4x8x32"],
     "attention_causal": ["1x1x1x1", "7x3x2x5", "16x4x8x32"],
+    "attention_decode": ["1x1x1x1x1", "3x7x3x2x5", "1x16x4x8x32"],
     "softmax": ["1x1", "7x13", "64x96"],
     "layer_norm": ["1x3", "7x13", "64x96"],
     "layer_norm_residual": ["1x3", "7x13", "64x96"],
+    "rms_norm": ["1x3", "7x13", "64x96"],
+    "rms_norm_residual": ["1x3", "7x13", "64x96"],
     "mean": ["1x1", "7x13", "64x96"],
     "embedding": ["1x1", "7x13", "64x96"],
     "scale_columns": ["1x3", "7x13", "64x96"],
     "exp": ["1", "77", "6400"],
     "relu": ["1", "77", "6400"],
+    "gelu": ["1", "77", "6400"],
+    "gelu_tanh": ["1", "77", "6400"],
+    "silu": ["1", "77", "6400"],
     "add": ["1", "77", "6400"],
 }
 
@@ -201,8 +226,7 @@ def model_forward(config, t, ids):
         qkv = x @ p["attention.in_proj_weight"].T + p["attention.in_proj_bias"]
         q, k, v = (part.reshape(l, n, h, width // h) for part in np.split(qkv, 3, -1))
         causal = config["mask"] == "causal"
-        mask = [np.triu(np.ones((l, l)), 1)] if causal else []
-        y = attention(l, n, h, width // h, causal)[2](q, k, v, *mask)[0].reshape(l, n, width)
+        y = attention(l, l, n, h, width // h, causal)[2](q, k, v)[0].reshape(l, n, width)
         y = y @ p["attention.out_proj.weight"].T + p["attention.out_proj.bias"]
         chosen.append(int(y.mean() * config["num_experts"]) % config["num_experts"])
         x = norm(y * p[f"experts.{chosen[-1]}.scale_vector"] + x, p["norm1.weight"],
@@ -235,15 +259,13 @@ class Arena:
             kind = np.dtype(kind[0] if kind else "f4")
             of_copies, count = [], math.prod(size)
             for _ in range(copies if role in cold else 1):
-                if kind == np.dtype("u1"):
-                    x = np.triu(np.ones(size, kind), 1)
-                elif kind == np.dtype("i8"):
+                if kind == np.dtype("i8"):
                     x = random.integers(0, TABLE if op == "embedding" else 50, size)
                 else:
                     x = random.uniform(-2, 2, size).astype(kind)
                 of_copies.append(x)
             stride = -(-x.nbytes // 4096) * 4096
-            names = {"f4": "f32", "i8": "i64", "u1": "u8"}
+            names = {"f4": "f32", "i8": "i64"}
             entries.append({"type": names[kind.str[1:]], "role": role, "count": count,
                             "offset": offset, "stride": stride if len(of_copies) > 1 else 0})
             self.values.append((offset, stride, of_copies))

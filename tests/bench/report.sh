@@ -136,6 +136,51 @@ else
     fail "the README's table has rows of different lengths: $(cat "$dir/out")"
 fi
 
+# ---- the targets ----------------------------------------------------------------------------
+targets=bench/shapes/targets.txt
+make_results --cases $targets --threads 1,2 --samples 7 --peers openblas,mkl,mkl-cnr,onednn,torch \
+    --isas avx2,avx512 --scale relu=2 --scale sgemm=0.72 --scale softmax=0.4 --fail model \
+    --peer-error torch:exp -o "$dir/t.json"
+expect 0 '' "$t2bench" report --targets "$dir/t.json"
+quiet
+cp "$dir/out" "$dir/t.md"
+good python3 $here/check-targets.py "$dir/t.json" $targets "$dir/t.md"
+holds "$dir/t.md" '**avx512, 2 threads**' '**avx2, 1 thread**' ' | yes |' ' | **no** |' \
+    '| 11 | model 10x32 | not measured |' 'no time of any peer' 'share of the limit' \
+    'ns per element' 'the time of our sgemm\_nt' 'as fast as one thread' 'slower than on one thread' \
+    '| 5 | sgemm\_packed, 0 of the '
+# The check finds what it is there for.
+sed '0,/ | yes |/s// | **no** |/' "$dir/t.md" > "$dir/wrong.md"
+bad python3 $here/check-targets.py "$dir/t.json" $targets "$dir/wrong.md"
+sed '0,/targets met/s/[0-9]* of/1000 of/' "$dir/t.md" > "$dir/wrong.md"
+bad python3 $here/check-targets.py "$dir/t.json" $targets "$dir/wrong.md"
+# Sets as a whole: those of llm that the usual cases have.
+make_results --peers onednn --samples 3 -o "$dir/set.json"
+expect 0 '' "$t2bench" report --targets "$dir/set.json"
+holds "$dir/out" '| 5 | sgemm\_packed, 3 of the ' 'geometric mean' 'below'
+expect 0 '' "$t2bench" report --targets "$dir/h.json"
+printf 'head\n<!-- targets:begin -->\nold\n<!-- targets:end -->\ntail\n' > "$dir/page.md"
+expect 0 '' "$t2bench" report --targets-into "$dir/page.md" "$dir/t.json"
+{
+    printf 'head\n<!-- targets:begin -->\n'
+    cat "$dir/t.md"
+    printf '<!-- targets:end -->\ntail\n'
+} > "$dir/expected.md"
+same "$dir/expected.md" "$dir/page.md"
+expect 1 'targets:begin' "$t2bench" report --targets-into "$dir/README.md" "$dir/t.json"
+expect 2 'several' "$t2bench" report --targets --readme "$dir/t.json"
+
+# ---- the rooflines --------------------------------------------------------------------------
+expect 0 '' "$t2bench" report --roofline "$dir/roof.svg" "$dir/a.json"
+quiet
+good python3 -c 'import sys, xml.dom.minidom; xml.dom.minidom.parse(sys.argv[1])' "$dir/roof.svg"
+holds "$dir/roof.svg" 'FMA avx512' 'memory: read at' 'prefers-color-scheme:dark' \
+    'sgemm_packed/avx512/320x768x256/1: ' 'softmax/avx512/2560x32/1: '
+expect 0 '' "$t2bench" report --roofline "$dir/hostile.svg" "$dir/h.json"
+good python3 -c 'import sys, xml.dom.minidom; xml.dom.minidom.parse(sys.argv[1])' "$dir/hostile.svg"
+expect 2 'one result file' "$t2bench" report --roofline "$dir/x.svg" "$dir/a.json" "$dir/b.json"
+absent "$dir/x.svg"
+
 # ---- in a browser ---------------------------------------------------------------------------
 browser=
 for name in chromium chromium-browser google-chrome; do
@@ -203,6 +248,11 @@ in_browser() {
     opens one 1 "$dir/one.json"
     opens hostile 11 "$dir/h.json" "$dir/b.json"
     if grep -q '<title>injected' "$dir/dom.html"; then fail "a text was run"; else pass; fi
+    for theme in light dark; do
+        browse "$dir/roof.svg" --window-size=1020,470 --screenshot="$dir/shot.png" \
+            --blink-settings=preferredColorScheme=$([ $theme = dark ] && echo 0 || echo 1) > /dev/null
+        check png "$dir/shot.png" 1020x470 $theme
+    done
     driven two '* choices, 1? sorts, 12 tips, 12 charts, 1 empty, *'
     driven odd '* choices, 1? sorts, 11 tips, 11 charts, 1 empty, *'
     driven hostile '* choices, 1? sorts, 11 tips, 11 charts, 1 empty, *'
@@ -238,7 +288,7 @@ if [ -n "$browser" ]; then
     in_browser
 else
     echo "SKIPPED report: no Chromium, so that no page was opened (package chromium)"
-    skipped=$((skipped + 32))
+    skipped=$((skipped + 34))
 fi
 
 finish

@@ -29,7 +29,7 @@ static const struct {
     {"m n k", "7x9x33", "131x37x65"}, {"b m n k", "3x5x7x9", "5x40x9x17"},
     {"m n r", "7x9x33", "131x37x65"}, {"l n h d", "5x2x3x4", "70x2x2x8"},
     {"rows cols", "5x37", "140x19"},  {"n", "77", "8960"},
-    {"l n", "3x2", "40x3"},
+    {"l n", "3x2", "40x3"},           {"q l n h d", "2x5x2x3x4", "70x75x2x2x8"},
 };
 
 struct tried {

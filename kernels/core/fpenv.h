@@ -35,4 +35,28 @@ static inline void t2k_fpenv_set(uint64_t value)
 #error "no floating-point control for this architecture: add it here"
 #endif
 
+/* What to restore: writing the register costs as much as a tiny product, so that it happens only
+ * where a mode differs. */
+typedef struct t2k_fpenv {
+    uint64_t saved;
+    int differs;
+} t2k_fpenv;
+
+static inline t2k_fpenv t2k_fpenv_enter(void)
+{
+    const uint64_t modes = ~(uint64_t)T2K_FPENV_FLAGS, saved = t2k_fpenv_get();
+    const t2k_fpenv fpenv = {saved, (saved & modes) != T2K_FPENV_DEFAULT};
+    if (fpenv.differs) {
+        t2k_fpenv_set(T2K_FPENV_DEFAULT);
+    }
+    return fpenv;
+}
+
+static inline void t2k_fpenv_leave(t2k_fpenv fpenv)
+{
+    if (fpenv.differs) {
+        t2k_fpenv_set(fpenv.saved);
+    }
+}
+
 #endif

@@ -58,7 +58,8 @@ typedef void t2k_gemm_pack_a_fn(size_t m, size_t kc, const float *A, size_t a_m,
                                 const float *s, float *panels);
 
 /* Packs op(B)(0..kc-1, 0..n-1), element (p, j) at B[p * b_k + j * b_n], one stride being 1.
- * s (kc) or NULL, only with b_k = 1, multiplies row p, rounded once. */
+ * s (kc) or NULL, only with b_k = 1, multiplies row p, rounded once. Columns of the last panel
+ * that are not there may be left as they were. */
 typedef void t2k_gemm_pack_b_fn(size_t n, size_t kc, const float *B, size_t b_k, size_t b_n,
                                 const float *s, float *panels, size_t b_panel);
 
@@ -160,7 +161,7 @@ typedef struct t2k_norm_params {
     float eps;
     float *sum; /* (rows, cols) or NULL: z is stored there too; may be X or residual */
     size_t lds;
-    int stream; /* Y would only push other things out of the caches */
+    int stream; /* the operands are in memory: Y, where it is another, goes around the caches */
 } t2k_norm_params;
 typedef void t2k_layer_norm_fn(size_t rows, size_t cols, const float *X, size_t ldx,
                                const t2k_norm_params *params, float *Y, size_t ldy);

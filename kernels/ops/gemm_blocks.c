@@ -133,8 +133,7 @@ void t2k_gemm_visit_run(const t2k_gemm_visit *v)
 {
     const t2k_gemm_job *job = v->job;
     const size_t nr = job->group->nr;
-    const int fused =
-        !v->ready && job->panels == NULL && v->group_cols == nr && job->route == T2K_ROUTE_FUSED;
+    const int fused = !v->ready && job->panels == NULL && v->group_cols == nr && v->fused;
     for (size_t j = 0, cols; j < v->cols; j += cols) {
         cols = t2k_least(v->cols - j, v->group_cols);
         const int fuse = fused && cols == nr;
@@ -154,7 +153,7 @@ void t2k_gemm_visit_run(const t2k_gemm_visit *v)
     }
 }
 
-void t2k_gemm_blocks(const t2k_gemm_job *job, float *workspace)
+void t2k_gemm_blocks(const t2k_gemm_job *job, int fused, float *workspace)
 {
     const size_t most = t2k_gemm_block_rows(job), blocks = (job->m + most - 1) / most;
     const size_t row_step = t2k_round_up((job->m + blocks - 1) / blocks, job->group->mr);
@@ -163,13 +162,11 @@ void t2k_gemm_blocks(const t2k_gemm_job *job, float *workspace)
     const size_t col_step = keep ? t2k_gemm_kept_cols(job) : job->n;
     t2k_gemm_visit v = {.job = job,
                         .group_rows = row_step,
-                        .group_cols = t2k_gemm_pack_cols(job),
+                        .group_cols = fused ? job->group->nr : t2k_gemm_pack_cols(job),
+                        .fused = fused,
                         .a = workspace,
                         .b = workspace + T2K_ROOM_A,
                         .b_step = keep ? depth : 0};
-    if (job->route == T2K_ROUTE_FUSED) {
-        v.group_cols = job->group->nr;
-    }
     for (v.j = 0; v.j < job->n; v.j += col_step) {
         v.cols = t2k_least(job->n - v.j, col_step);
         for (v.p = 0; v.p < job->k; v.p += depth) {

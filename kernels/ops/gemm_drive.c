@@ -13,11 +13,15 @@
  * does not fit L2 as it lies or it lies along k; and where B's rows are contiguous its packing is
  * hidden behind mr multiply-adds a store. Sizes come from what the group's kernels reach and from
  * the size of L2; a test may ask for another way (t2k_gemm_job.route). */
+#include "core/fpenv.h"
 #include "ops/gemm_class.h"
 #include "ops/gemm_parts.h"
 
+#include <string.h>
+
 #define SMALL_FLOATS 65536 /* a chunk of an operand up to 256 KB is read in place: it fits L2 */
 #define BAD_STRIDE 512     /* unless its lines fall on few cache sets: strides of k * 2 KB */
+#define L1_WAYS 8          /* where a stride puts all lines of a column on one set */
 #define NARROW_COLS 128    /* columns for which packing A costs more than it brings */
 
 /* Nonzero where `lines` rows or columns by kc, `stride` apart, stay in cache as they are. */
@@ -121,7 +125,7 @@ static int possible(const t2k_gemm_job *job, t2k_gemm_route route)
 
 t2k_gemm_route t2k_gemm_choose(const t2k_gemm_job *job)
 {
-    return possible(job, job->route) ? job->route : choose(job);
+    return job->route != T2K_ROUTE_CHOOSE && possible(job, job->route) ? job->route : choose(job);
 }
 
 /* How the sums of the chunk of k that starts at p leave, for the job's whole C. */
@@ -219,9 +223,10 @@ static void strips(const t2k_gemm_job *job, float *workspace, size_t floats)
     }
 }
 
-void t2k_gemm_serial(const t2k_gemm_job *job, float *workspace, size_t floats)
+/* A batch of one. */
+static void serial(const t2k_gemm_job *job, t2k_gemm_route route, float *workspace, size_t floats)
 {
-    switch (job->route) {
+    switch (route) {
     case T2K_ROUTE_SCALE: {
         const t2k_gemm_out out = t2k_gemm_leave(job, 0, job->k);
         job->group->scale(job->m, job->n, job->C, job->ldc, &out);
@@ -239,7 +244,7 @@ void t2k_gemm_serial(const t2k_gemm_job *job, float *workspace, size_t floats)
     case T2K_ROUTE_CHOOSE:
     case T2K_ROUTE_BLOCKS:
     case T2K_ROUTE_FUSED:
-        t2k_gemm_blocks(job, workspace);
+        t2k_gemm_blocks(job, route == T2K_ROUTE_FUSED, workspace);
         break;
     }
 }
@@ -268,34 +273,73 @@ t2k_gemm_job t2k_gemm_part(const t2k_gemm_job *job, size_t item, size_t i0, size
     return part;
 }
 
-/* Items [first, last) of the batch on one thread. */
-void t2k_gemm_items(const t2k_gemm_job *job, size_t first, size_t last, float *workspace,
-                    size_t floats)
+/* Copies rows of `count` floats; by whole lines, since a call for each row is dear. */
+static void copy_rows(size_t rows, size_t count, const float *from, size_t stride, float *to)
 {
-    if (job->route != T2K_ROUTE_DIRECT || job->k > T2K_CHUNK_K) {
-        for (size_t item = first; item < last; item++) {
-            const t2k_gemm_job part = t2k_gemm_part(job, item, 0, job->m, 0, job->n);
-            t2k_gemm_serial(&part, workspace, floats);
+    enum { LINE = 16 };
+    for (size_t i = 0; i < rows; i++, from += stride, to += count) {
+        size_t p = 0;
+        for (; p + LINE <= count; p += LINE) {
+            memcpy(to + p, from + p, LINE * sizeof *to);
         }
-        return;
+        for (; p < count; p++) {
+            to[p] = from[p];
+        }
     }
-    /* Small items: what is the same for all is set up once. */
+}
+
+/* Items of one chunk of k, B in place or in one panel: what is the same for all is set up once. */
+static void small_items(const t2k_gemm_job *job, int in_place, size_t first, size_t last,
+                        float *workspace, size_t floats)
+{
     t2k_gemm_group *g = job->group;
+    const size_t b_k = in_place ? job->b_k : g->nr, panel_floats = in_place ? 0 : g->nr * job->k;
+    float *panel = workspace, *rows = workspace + panel_floats;
+    /* More rows than a set of L1 has ways would be read from L2 at each step of k. */
+    const int copy = job->a_k == 1 && job->a_m % BAD_STRIDE == 0 && job->m > L1_WAYS / 2 &&
+                     panel_floats + job->m * job->k <= floats;
     t2k_gemm_out out = t2k_gemm_leave(job, 0, job->k);
     for (size_t item = first; item < last; item++) {
+        const float *a = job->A + item * job->stride_a, *b = job->B + item * job->stride_b;
+        if (copy) {
+            copy_rows(job->m, job->k, a, job->a_m, rows);
+            a = rows;
+        }
+        if (!in_place) {
+            g->pack_b(job->n, job->k, b, job->b_k, job->b_n, job->s_b, panel, g->nr * job->k);
+            b = panel;
+        }
         if (job->residual != NULL) {
             out.residual = job->residual + item * job->stride_residual;
         }
-        g->strip(job->m, job->n, job->k, job->A + item * job->stride_a, job->a_m, job->a_k,
-                 job->B + item * job->stride_b, job->b_k, g->nr, 0, job->C + item * job->stride_c,
-                 job->ldc, &out);
+        g->strip(job->m, job->n, job->k, a, copy ? job->k : job->a_m, job->a_k, b, b_k, g->nr,
+                 !in_place, job->C + item * job->stride_c, job->ldc, &out);
+    }
+}
+
+void t2k_gemm_items(const t2k_gemm_job *job, t2k_gemm_route route, size_t first, size_t last,
+                    float *workspace, size_t floats)
+{
+    if (job->k <= T2K_CHUNK_K &&
+        (route == T2K_ROUTE_DIRECT ||
+         (route == T2K_ROUTE_STRIPS && job->panels == NULL && job->n <= job->group->nr))) {
+        small_items(job, route == T2K_ROUTE_DIRECT, first, last, workspace, floats);
+        return;
+    }
+    if (last - first == 1 && job->batch == 1) {
+        serial(job, route, workspace, floats);
+        return;
+    }
+    for (size_t item = first; item < last; item++) {
+        const t2k_gemm_job part = t2k_gemm_part(job, item, 0, job->m, 0, job->n);
+        serial(&part, route, workspace, floats);
     }
 }
 
 /* Nonzero when one thread gets by with the stack. */
-static int fits_stack(const t2k_gemm_job *job)
+static int fits_stack(const t2k_gemm_job *job, t2k_gemm_route route)
 {
-    switch (job->route) {
+    switch (route) {
     case T2K_ROUTE_SCALE:
     case T2K_ROUTE_LINES:
     case T2K_ROUTE_DIRECT:
@@ -313,13 +357,13 @@ static void team_body(t2k_team *team, void *arg)
     t2k_gemm_team(team, arg);
 }
 
-/* One thread, nothing packed that does not fit the stack: no allocation, no barrier. */
-static void stack_body(t2k_team *team, void *arg)
+/* One thread, nothing packed that does not fit the stack: no allocation, no team. */
+static void run_alone(const t2k_gemm_job *job, t2k_gemm_route route)
 {
-    const t2k_gemm_job *job = arg;
     float workspace[T2K_STACK_FLOATS] __attribute__((aligned(T2K_ALIGN)));
-    (void)team;
-    t2k_gemm_items(job, 0, job->batch, workspace, T2K_STACK_FLOATS);
+    const t2k_fpenv fpenv = t2k_fpenv_enter();
+    t2k_gemm_items(job, route, 0, job->batch, workspace, T2K_STACK_FLOATS);
+    t2k_fpenv_leave(fpenv);
 }
 
 double t2k_gemm_work(const t2k_gemm_job *job)
@@ -342,7 +386,10 @@ t2k_status t2k_gemm_run(t2k_gemm_job *job)
     if (threads > 1 || job->dots != NULL) {
         return t2k_parallel_team(threads, threads > 1, team_body, job);
     }
-    job->route = t2k_gemm_choose(job);
-    const int stack = fits_stack(job);
-    return t2k_parallel_team(1, !stack, stack ? stack_body : team_body, job);
+    const t2k_gemm_route route = t2k_gemm_choose(job);
+    if (!fits_stack(job, route)) {
+        return t2k_parallel_team(1, 1, team_body, job);
+    }
+    run_alone(job, route);
+    return T2K_OK;
 }

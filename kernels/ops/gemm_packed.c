@@ -81,6 +81,9 @@ static void pack_body(t2k_team *team, void *arg)
     for (size_t j = first; j < last; j += nr) {
         const size_t cols = last - j < nr ? last - j : nr;
         float *panel = work->panels + j * job->k; /* j is a multiple of nr */
+        if (cols < nr) { /* what no product reads has a value all the same */
+            memset(panel, 0, nr * job->k * sizeof *panel);
+        }
         for (size_t p = 0; p < job->k; p += T2K_CHUNK_K) {
             const size_t kc = job->k - p < T2K_CHUNK_K ? job->k - p : T2K_CHUNK_K;
             job->group->pack_b(cols, kc, job->B + p * job->b_k + j * job->b_n, job->b_k, job->b_n,

@@ -55,6 +55,7 @@ typedef struct t2k_gemm_visit {
     float *b;
     size_t b_step; /* floats of b per column of a group, depth where groups are kept, else 0 */
     int ready;     /* b is packed */
+    int fused;     /* b is packed by the kernel that multiplies it first */
 } t2k_gemm_visit;
 
 /* Packs the group of rows that starts `first` rows below v->i. */
@@ -73,8 +74,8 @@ static inline size_t t2k_gemm_group_floats(const t2k_gemm_job *job, size_t rows)
     return t2k_round_up(floats + T2K_PACK_SLACK, T2K_PACK_SLACK);
 }
 
-/* The whole job (a batch of one) on one thread, both operands packed. */
-void t2k_gemm_blocks(const t2k_gemm_job *job, float *workspace);
+/* The whole job (a batch of one) on one thread, both operands packed; fused: B by the kernel. */
+void t2k_gemm_blocks(const t2k_gemm_job *job, int fused, float *workspace);
 
 /* The way of a job: the one it asks for where that is possible, else by the rule. */
 t2k_gemm_route t2k_gemm_choose(const t2k_gemm_job *job);
@@ -82,13 +83,10 @@ t2k_gemm_route t2k_gemm_choose(const t2k_gemm_job *job);
 /* About the nanoseconds of a job on one thread. */
 double t2k_gemm_work(const t2k_gemm_job *job);
 
-/* One thread's product, a batch of one, by job->route, which is chosen; workspace: `floats`, as
- * many as the way needs. */
-void t2k_gemm_serial(const t2k_gemm_job *job, float *workspace, size_t floats);
-
-/* The same for items [first, last) of a batch. */
-void t2k_gemm_items(const t2k_gemm_job *job, size_t first, size_t last, float *workspace,
-                    size_t floats);
+/* Items [first, last) of a batch on one thread by the chosen way; workspace: `floats`, as many as
+ * it needs. */
+void t2k_gemm_items(const t2k_gemm_job *job, t2k_gemm_route route, size_t first, size_t last,
+                    float *workspace, size_t floats);
 
 /* Item `item` of the batch, rows [i0, i1), columns [j0, j1); j0 is a multiple of nr. */
 t2k_gemm_job t2k_gemm_part(const t2k_gemm_job *job, size_t item, size_t i0, size_t i1, size_t j0,

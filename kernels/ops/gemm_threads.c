@@ -22,7 +22,7 @@
 
 typedef struct stages {
     const t2k_gemm_job *job;
-    int by_rows;
+    int by_rows, fused;
     size_t units, unit;   /* how many, rows or columns each */
     size_t groups, group; /* of the shared operand: how many, columns or rows each */
     size_t col_step;      /* columns of a stage */
@@ -31,14 +31,15 @@ typedef struct stages {
 } stages;
 
 /* Items [first, last) of a batch, or of the batch of one that a part is. */
-static void run_part(const t2k_team *team, const t2k_gemm_job *part, size_t first, size_t last)
+static void run_part(const t2k_team *team, const t2k_gemm_job *part, t2k_gemm_route route,
+                     size_t first, size_t last)
 {
     float *workspace = t2k_team_workspace(team);
     if (workspace != NULL) {
-        t2k_gemm_items(part, first, last, workspace, T2K_WORKSPACE_BYTES / sizeof(float));
+        t2k_gemm_items(part, route, first, last, workspace, T2K_WORKSPACE_BYTES / sizeof(float));
     } else {
         float small[T2K_STACK_FLOATS] __attribute__((aligned(T2K_ALIGN)));
-        t2k_gemm_items(part, first, last, small, T2K_STACK_FLOATS);
+        t2k_gemm_items(part, route, first, last, small, T2K_STACK_FLOATS);
     }
 }
 
@@ -72,7 +73,8 @@ static t2k_gemm_visit visit_of(const t2k_team *team, const stages *s, size_t sta
         v.a = shared;
         v.a_group = t2k_gemm_group_floats(job, s->group);
         v.b = own;
-        v.group_cols = job->route == T2K_ROUTE_FUSED ? job->group->nr : v.group_cols;
+        v.fused = s->fused;
+        v.group_cols = s->fused ? job->group->nr : v.group_cols;
     }
     return v;
 }
@@ -144,11 +146,11 @@ static size_t pieces(size_t total, size_t size)
 }
 
 /* Nonzero where the job can go by stages; then *s says how. */
-static int plan_stages(const t2k_gemm_job *job, size_t size, stages *s)
+static int plan_stages(const t2k_gemm_job *job, t2k_gemm_route route, size_t size, stages *s)
 {
     const size_t mr = job->group->mr, nr = job->group->nr, most = t2k_gemm_block_rows(job);
     const size_t wanted = size * UNITS_PER_THREAD;
-    *s = (stages){.job = job, .depth = t2k_gemm_depth(job)};
+    *s = (stages){.job = job, .fused = route == T2K_ROUTE_FUSED, .depth = t2k_gemm_depth(job)};
     s->deep = pieces(job->k, s->depth);
     s->by_rows = job->m > most || (job->n < 2 * size * nr && job->m >= 2 * size * mr);
     if (s->by_rows) {
@@ -216,46 +218,47 @@ static void run_rectangles(t2k_team *team, const t2k_gemm_job *job)
         size_t i0, i1, j0, j1;
         t2k_share(job->m, job->group->mr, down, r / across, &i0, &i1);
         t2k_share(job->n, job->group->nr, across, r % across, &j0, &j1);
+        if (i0 == i1 || j0 == j1) { /* fewer tiles than parts */
+            continue;
+        }
         t2k_gemm_job part = t2k_gemm_part(job, item, i0, i1, j0, j1);
         part.batch = 1;
-        part.route = t2k_gemm_choose(&part);
-        run_part(team, &part, 0, 1);
+        run_part(team, &part, t2k_gemm_choose(&part), 0, 1);
     }
 }
 
-static void run_items(t2k_team *team, const t2k_gemm_job *job)
+static void run_items(t2k_team *team, const t2k_gemm_job *job, t2k_gemm_route route)
 {
     const size_t size = (size_t)t2k_team_size(team);
     const size_t count = t2k_least(job->batch, part_count(t2k_gemm_work(job), size));
     for (size_t t; (t = t2k_team_ticket(team)) < count;) {
         size_t first, last;
         t2k_share(job->batch, 1, count, t, &first, &last);
-        run_part(team, job, first, last);
+        run_part(team, job, route, first, last);
     }
 }
 
-void t2k_gemm_team(t2k_team *team, const t2k_gemm_job *given)
+void t2k_gemm_team(t2k_team *team, const t2k_gemm_job *job)
 {
-    if (t2k_gemm_class_team(team, given)) {
+    if (t2k_gemm_class_team(team, job)) {
         return;
     }
     const size_t size = (size_t)t2k_team_size(team);
-    t2k_gemm_job job = *given;
-    if (job.m == 0 || job.n == 0 || job.batch == 0) {
+    if (job->m == 0 || job->n == 0 || job->batch == 0) {
         t2k_team_barrier(team);
         return;
     }
-    job.route = t2k_gemm_choose(given);
+    const t2k_gemm_route route = t2k_gemm_choose(job);
     stages s;
     if (size == 1) {
-        run_part(team, &job, 0, job.batch);
-    } else if (job.batch >= size) {
-        run_items(team, &job);
-    } else if (job.batch == 1 && job.route >= T2K_ROUTE_BLOCKS &&
-               t2k_team_workspace(team) != NULL && plan_stages(&job, size, &s)) {
+        run_part(team, job, route, 0, job->batch);
+    } else if (job->batch >= size) {
+        run_items(team, job, route);
+    } else if (job->batch == 1 && route >= T2K_ROUTE_BLOCKS && t2k_team_workspace(team) != NULL &&
+               plan_stages(job, route, size, &s)) {
         run_stages(team, &s);
     } else {
-        run_rectangles(team, given);
+        run_rectangles(team, job);
     }
     t2k_team_barrier(team);
 }

@@ -48,17 +48,9 @@ static void run_member(int rank, int size, struct meeting *meeting, unsigned cha
     if (workspace != NULL) {
         team.workspace = workspace + (size_t)rank * T2K_WORKSPACE_BYTES;
     }
-    /* Writing the register costs as much as a tiny product: only where a mode differs. */
-    const uint64_t modes = ~(uint64_t)T2K_FPENV_FLAGS;
-    const uint64_t fpenv = t2k_fpenv_get();
-    const int differs = (fpenv & modes) != T2K_FPENV_DEFAULT;
-    if (differs) {
-        t2k_fpenv_set(T2K_FPENV_DEFAULT);
-    }
+    const t2k_fpenv fpenv = t2k_fpenv_enter();
     body(&team, arg);
-    if (differs) {
-        t2k_fpenv_set(fpenv);
-    }
+    t2k_fpenv_leave(fpenv);
 }
 
 /* ---- threads that can be had ---------------------------------------------------------------- */

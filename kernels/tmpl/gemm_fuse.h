@@ -6,8 +6,6 @@
 #ifndef T2K_TMPL_GEMM_FUSE_H
 #define T2K_TMPL_GEMM_FUSE_H
 
-#define GEMM_LINE_FLOATS 16
-
 /* A packed, B in place: one tile of GEMM_NV vectors and the panel [kc][GEMM_NR]. rows is constant.
  */
 GEMM_INLINE void gemm_fuse_tile(const int rows, size_t kc, const float *A, const float *B,
@@ -24,6 +22,7 @@ GEMM_INLINE void gemm_fuse_tile(const int rows, size_t kc, const float *A, const
         __builtin_prefetch(C + (size_t)i * ldc, 1);
         __builtin_prefetch(C + (size_t)i * ldc + GEMM_NR - 1, 1);
     }
+    gemm_next next = gemm_next_steps(B, b_k);
     for (size_t p = 0; p < kc; p++) {
         vf b[GEMM_NV];
         T2K_UNROLL
@@ -31,7 +30,8 @@ GEMM_INLINE void gemm_fuse_tile(const int rows, size_t kc, const float *A, const
             b[v] = v_load(B + v * VF_W);
             v_store(panel + v * VF_W, b[v]);
         }
-        gemm_ahead(B, b_k, GEMM_NR);
+        gemm_ahead(0, next.line, GEMM_NR);
+        next.line += next.step;
         T2K_UNROLL
         for (int i = 0; i < rows; i++) {
             const vf x = v_set1(A[i]);
@@ -117,6 +117,9 @@ void T2K_FN(gemm_fuse)(size_t m, size_t kc, const float *A, const float *B, size
                        const float *next, float *panel, float *C, size_t ldc,
                        const t2k_gemm_out *out)
 {
+    float space[GEMM_ACC * VF_W];
+    t2k_gemm_out own;
+    out = gemm_with_space(out, &own, space);
     size_t i = gemm_height(m, GEMM_MR);
     gemm_fuses[i - 1](kc, A, B, b_k, panel, C, ldc, out);
     A += GEMM_MR * kc;

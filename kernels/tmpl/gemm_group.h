@@ -29,36 +29,49 @@
 #define GEMM_HEIGHTS(X, v) GEMM_HEIGHTS_OF(GEMM_MR)(X, v)
 #define GEMM_TALL_HEIGHTS(X, v) GEMM_HEIGHTS_OF(GEMM_TALL)(X, v)
 
-typedef void gemm_tile_fn(size_t kc, const float *A, const float *B, float *C, size_t ldc,
-                          const t2k_gemm_out *out);
-#define GEMM_TILE(r, v)                                                                        \
-    static void gemm_tile_##r(size_t kc, const float *A, const float *B, float *C, size_t ldc, \
-                              const t2k_gemm_out *out)                                         \
-    {                                                                                          \
-        gemm_tile(r, kc, A, B, C, ldc, out);                                                   \
+typedef void gemm_tile_fn(size_t kc, const float *A, const float *B, gemm_next next, float *C,
+                          size_t ldc, const t2k_gemm_out *out);
+#define GEMM_TILE(r, v)                                                                            \
+    static void gemm_tile_##r(size_t kc, const float *A, const float *B, gemm_next next, float *C, \
+                              size_t ldc, const t2k_gemm_out *out)                                 \
+    {                                                                                              \
+        gemm_tile(r, kc, A, B, next, C, ldc, out);                                                 \
     }
 #define GEMM_TILE_NAME(r, v) gemm_tile_##r,
 
 typedef void gemm_place_fn(size_t kc, const float *A, size_t a_m, size_t a_k, const float *B,
                            size_t b_k, size_t nr, float *C, size_t ldc, const t2k_gemm_out *out);
-#define GEMM_PLACE_AS(name, r, v, masked)                                                  \
-    static void name(size_t kc, const float *A, size_t a_m, size_t a_k, const float *B,    \
-                     size_t b_k, size_t nr, float *C, size_t ldc, const t2k_gemm_out *out) \
-    {                                                                                      \
-        gemm_place(r, v, masked, kc, A, a_m, a_k, B, b_k, nr, C, ldc, out);                \
+#define GEMM_PLACE_AS(name, r, v, masked)                                                         \
+    static void name(size_t kc, const float *A, size_t a_m, size_t a_k, const float *B,           \
+                     size_t b_k, size_t nr, float *C, size_t ldc, const t2k_gemm_out *out)        \
+    {                                                                                             \
+        gemm_place(r, v, masked, kc, A, a_m, a_k, B, b_k, nr, 0, gemm_next_steps(B, b_k), C, ldc, \
+                   out);                                                                          \
     }
 /* Narrow widths take masks where the ISA has them, so that B in place may have any width. */
 #define GEMM_PLACE(r, v) GEMM_PLACE_AS(gemm_place_##r##_##v, r, v, GEMM_MASKED)
 #define GEMM_PLACE_NAME(r, v) gemm_place_##r##_##v,
-#define GEMM_WHOLE(r, v)                                                                          \
-    static void gemm_whole_##r(size_t kc, const float *A, size_t a_m, size_t a_k, const float *B, \
-                               size_t b_k, size_t nr, float *C, size_t ldc,                       \
-                               const t2k_gemm_out *out)                                           \
-    {                                                                                             \
-        (void)nr; /* all of them */                                                               \
-        gemm_place(r, GEMM_NV, 0, kc, A, a_m, a_k, B, b_k, GEMM_NR, C, ldc, out);                 \
+#define GEMM_WHOLE(r, v)                                                                           \
+    static void gemm_whole_##r(size_t kc, const float *A, size_t a_m, size_t a_k, const float *B,  \
+                               size_t b_k, size_t nr, float *C, size_t ldc,                        \
+                               const t2k_gemm_out *out)                                            \
+    {                                                                                              \
+        (void)nr; /* all of them */                                                                \
+        gemm_place(r, GEMM_NV, 0, kc, A, a_m, a_k, B, b_k, GEMM_NR, 0, gemm_next_steps(B, b_k), C, \
+                   ldc, out);                                                                      \
     }
 #define GEMM_WHOLE_NAME(r, v) gemm_whole_##r,
+
+/* A in place, a panel of B that may come from memory: see gemm_next_share(). */
+typedef void gemm_share_fn(size_t kc, const float *A, size_t a_m, size_t a_k, const float *B,
+                           gemm_next next, float *C, size_t ldc, const t2k_gemm_out *out);
+#define GEMM_SHARE(r, v)                                                                          \
+    static void gemm_share_##r(size_t kc, const float *A, size_t a_m, size_t a_k, const float *B, \
+                               gemm_next next, float *C, size_t ldc, const t2k_gemm_out *out)     \
+    {                                                                                             \
+        gemm_place(r, GEMM_NV, 0, kc, A, a_m, a_k, B, GEMM_NR, GEMM_NR, 1, next, C, ldc, out);    \
+    }
+#define GEMM_SHARE_NAME(r, v) gemm_share_##r,
 
 #ifdef GEMM_HALF
 #define GEMM_HALF_AS(r, v)                                                                       \
@@ -96,6 +109,7 @@ GEMM_HEIGHTS(GEMM_PLACE, 3)
 GEMM_HEIGHTS(GEMM_PLACE, 4)
 #endif
 GEMM_HEIGHTS(GEMM_WHOLE, 0)
+GEMM_HEIGHTS(GEMM_SHARE, 0)
 GEMM_WIDE(GEMM_WIDE_AS)
 
 static gemm_tile_fn *const gemm_tiles[GEMM_MR] = {GEMM_HEIGHTS(GEMM_TILE_NAME, 0)};
@@ -110,6 +124,7 @@ static gemm_place_fn *const gemm_places[GEMM_NV][GEMM_TALL] = {
 #endif
 };
 static gemm_place_fn *const gemm_wholes[GEMM_MR] = {GEMM_HEIGHTS(GEMM_WHOLE_NAME, 0)};
+static gemm_share_fn *const gemm_shares[GEMM_MR] = {GEMM_HEIGHTS(GEMM_SHARE_NAME, 0)};
 /* By number of rows, from one on. */
 static const struct {
     gemm_wide_fn *fn;
@@ -180,22 +195,45 @@ void T2K_FN(gemm_block)(size_t m, size_t n, size_t kc, const float *A, const flo
     float space[GEMM_ACC * VF_W];
     t2k_gemm_out own;
     out = gemm_with_space(out, &own, space);
+    const size_t tiles = (m + GEMM_MR - 1) / GEMM_MR;
     size_t j = 0;
     for (; j + GEMM_NR <= n; j += GEMM_NR, B += b_panel) {
         const float *panel = A;
-        size_t rows;
-        for (size_t i = 0; i < m; i += rows, panel += GEMM_MR * kc) {
+        size_t rows, tile = 0;
+        for (size_t i = 0; i < m; i += rows, panel += GEMM_MR * kc, tile++) {
             rows = gemm_height(m - i, GEMM_MR);
+            const gemm_next next = gemm_next_share(B, B + b_panel, kc, tile, tiles);
             float *c = C + i * ldc + j;
             if (out->mode == T2K_GEMM_STORE || out->mode == T2K_GEMM_ADD) {
-                gemm_tiles[rows - 1](kc, panel, B, c, ldc, out);
+                gemm_tiles[rows - 1](kc, panel, B, next, c, ldc, out);
             } else {
                 const t2k_gemm_out part = t2k_gemm_out_at(out, i, j);
-                gemm_tiles[rows - 1](kc, panel, B, c, ldc, &part);
+                gemm_tiles[rows - 1](kc, panel, B, next, c, ldc, &part);
             }
         }
     }
     gemm_block_tail(m, j, n, kc, A, B, C, ldc, out);
+}
+
+/* One panel of B, which the next chunk or the next panel follows. */
+static void gemm_strip_panel(size_t m, size_t kc, const float *A, size_t a_m, size_t a_k,
+                             const float *B, float *C, size_t ldc, const t2k_gemm_out *out)
+{
+    const int plain = out->mode == T2K_GEMM_STORE || out->mode == T2K_GEMM_ADD;
+    const size_t tiles = (m + GEMM_MR - 1) / GEMM_MR;
+    size_t rows, tile = 0;
+    for (size_t i = 0; i < m; i += rows, tile++) {
+        const gemm_next next = gemm_next_share(B, B + kc * GEMM_NR, kc, tile, tiles);
+        const float *a = A + i * a_m;
+        float *c = C + i * ldc;
+        rows = gemm_height(m - i, GEMM_MR);
+        if (plain) {
+            gemm_shares[rows - 1](kc, a, a_m, a_k, B, next, c, ldc, out);
+        } else {
+            const t2k_gemm_out part = t2k_gemm_out_at(out, i, 0);
+            gemm_shares[rows - 1](kc, a, a_m, a_k, B, next, c, ldc, &part);
+        }
+    }
 }
 
 /* Asks for rows of A and of C (n columns) that the next band will meet: part `first`..`end` of n.
@@ -233,6 +271,12 @@ static void gemm_strip_rows(size_t i0, size_t i1, size_t ahead, size_t n, size_t
                                  &part);
             continue;
         }
+        if (padded && ahead == 0 && left >= GEMM_NR) {
+            const t2k_gemm_out part = t2k_gemm_out_at(out, i0, j);
+            cols = GEMM_NR;
+            gemm_strip_panel(m, kc, A + i0 * a_m, a_m, a_k, b, C + i0 * ldc + j, ldc, &part);
+            continue;
+        }
         const gemm_choice choice = gemm_choose(left);
         size_t rows;
         for (size_t i = i0; i < i1; i += rows) {
@@ -249,10 +293,31 @@ static void gemm_strip_rows(size_t i0, size_t i1, size_t ahead, size_t n, size_t
     }
 }
 
+/* All columns by one choice: small products, which feel every instruction. */
+GEMM_INLINE void gemm_one_column(const gemm_choice *only, size_t m, size_t kc, const float *A,
+                                 size_t a_m, size_t a_k, const float *B, size_t b_k, float *C,
+                                 size_t ldc, const t2k_gemm_out *out)
+{
+    size_t rows;
+    for (; m > 0; m -= rows, A += rows * a_m, C += rows * ldc) {
+        rows = gemm_height(m, only->mr);
+        only->kernels[rows - 1](kc, A, a_m, a_k, B, b_k, only->cols, C, ldc, out);
+    }
+}
+
 void T2K_FN(gemm_strip)(size_t m, size_t n, size_t kc, const float *A, size_t a_m, size_t a_k,
                         const float *B, size_t b_k, size_t b_panel, int padded, float *C,
                         size_t ldc, const t2k_gemm_out *out)
 {
+    if (n == 0) {
+        return;
+    }
+    const gemm_choice only = gemm_choose(n);
+    if (!padded && only.cols == n && m * kc <= GEMM_BAND_FLOATS && m > GEMM_WIDE_ROWS &&
+        (out->mode == T2K_GEMM_STORE || out->mode == T2K_GEMM_ADD)) {
+        gemm_one_column(&only, m, kc, A, a_m, a_k, B, b_k, C, ldc, out);
+        return;
+    }
     float space[GEMM_ACC * VF_W];
     t2k_gemm_out own;
     out = gemm_with_space(out, &own, space);

@@ -78,13 +78,15 @@ GEMM_INLINE void gemm_ask(const float *rows, const size_t count, size_t stride)
     }
 }
 
+#define GEMM_CLAIM ((size_t)1024)
+
 /* Asks for lines of A's panel that are written 4 KB later: nearly twice as fast where the panel is
  * not in cache, since a store's line would be fetched only when the store retires. */
 GEMM_INLINE void gemm_claim(const float *panel, const size_t floats)
 {
     T2K_UNROLL
     for (size_t i = 0; i < floats; i += 16) {
-        __builtin_prefetch((const char *)((uintptr_t)(panel + i) + 4096), 1);
+        __builtin_prefetch((const char *)((uintptr_t)(panel + i) + GEMM_CLAIM * sizeof *panel), 1);
     }
 }
 
@@ -144,7 +146,7 @@ GEMM_INLINE void gemm_pack_along(const size_t width, size_t lines, size_t kc, co
             if (p % 16 == 0) {
                 gemm_ask(from + 4 * stride + p, 4, stride);
             }
-            if (g == 0) {
+            if (g == 0 && (kc - p) * width > GEMM_CLAIM) {
                 gemm_claim(to + p * width, VF_W * width);
             }
             gemm_pack_four(width, g, VF_W, from + p, stride, 4, sp, to + p * width);
@@ -229,9 +231,6 @@ void T2K_FN(gemm_pack_b)(size_t n, size_t kc, const float *B, size_t b_k, size_t
     for (; j < n; j += GEMM_NR, panels += b_panel) {
         const size_t cols = n - j < GEMM_NR ? n - j : GEMM_NR;
         if (b_k == 1) {
-            if (cols < GEMM_NR) {
-                memset(panels, 0, GEMM_NR * kc * sizeof *panels);
-            }
             gemm_pack_along(GEMM_NR, cols, kc, B + j * b_n, b_n, s, panels);
         } else {
             gemm_pack_across(GEMM_NR, cols, cols, kc, B + j, b_k, panels);

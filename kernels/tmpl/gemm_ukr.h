@@ -19,6 +19,15 @@
 
 #include "tmpl/gemm_out.h"
 
+#define GEMM_LINE_FLOATS 16
+#define GEMM_FAR ((size_t)8192) /* some 300 ns at the 27 GB/s that a core reads from memory */
+
+/* What a kernel asks for while it computes: `line`, and `step` bytes further every step of k. */
+typedef struct gemm_next {
+    uintptr_t line; /* no pointer: it may lie behind the panels */
+    size_t step;
+} gemm_next;
+
 /* Rows of the next tile when `left` are left of which `mr` make a whole one: the last two share,
  * since 4 + 4 beats 6 + 2. */
 static inline size_t gemm_height(size_t left, size_t mr)
@@ -26,20 +35,44 @@ static inline size_t gemm_height(size_t left, size_t mr)
     return left >= 2 * mr ? mr : left > mr ? (left + 1) / 2 : left;
 }
 
-/* Asks for the columns of B that come GEMM_AHEAD steps of k later: beyond the end of a panel's
- * chunk that is its next chunk or the next panel, and behind the last one it is harmless. */
-GEMM_INLINE void gemm_ahead(const float *B, size_t b_k, const size_t floats)
+/* Asks for the lines of `floats` columns. From far they go to L2: L1 can wait for few lines only,
+ * and then memory gives half of what it can. far is a constant. */
+GEMM_INLINE void gemm_ahead(const int far, uintptr_t line, const size_t floats)
 {
-    const char *line = (const char *)((uintptr_t)B + GEMM_AHEAD * b_k * sizeof(float));
     T2K_UNROLL
-    for (size_t i = 0; i < floats; i += 16) {
-        __builtin_prefetch(line + i * sizeof(float));
+    for (size_t i = 0; i < floats; i += GEMM_LINE_FLOATS) {
+        if (far) {
+            __builtin_prefetch((const void *)(line + i * sizeof(float)), 0, 2);
+        } else {
+            __builtin_prefetch((const void *)(line + i * sizeof(float)));
+        }
     }
 }
 
+/* As many steps of k ahead that the latency of L3 is hidden: beyond the end of a panel's chunk that
+ * is its next chunk or the next panel, and behind the last one it is harmless. */
+GEMM_INLINE gemm_next gemm_next_steps(const float *B, size_t b_k)
+{
+    const uintptr_t line = (uintptr_t)B + GEMM_AHEAD * b_k * sizeof(float);
+    return (gemm_next){line, b_k * sizeof(float)};
+}
+
+/* What tile `tile` of `tiles` asks for, all of which read the panel B: its share of the panel
+ * `next`, so that memory has all the time to send it; a single tile what lies GEMM_FAR bytes ahead.
+ */
+GEMM_INLINE gemm_next gemm_next_share(const float *B, const float *next, size_t kc, size_t tile,
+                                      size_t tiles)
+{
+    if (tiles == 1) {
+        return (gemm_next){(uintptr_t)B + GEMM_FAR, GEMM_NR * sizeof(float)};
+    }
+    const size_t step = GEMM_NR * sizeof(float) / tiles;
+    return (gemm_next){(uintptr_t)next + tile * kc * step, step};
+}
+
 /* A packed, B packed: one tile of whole vectors. rows is a constant. */
-GEMM_INLINE void gemm_tile(const int rows, size_t kc, const float *A, const float *B, float *C,
-                           size_t ldc, const t2k_gemm_out *out)
+GEMM_INLINE void gemm_tile(const int rows, size_t kc, const float *A, const float *B,
+                           gemm_next next, float *C, size_t ldc, const t2k_gemm_out *out)
 {
     vf acc[GEMM_ACC];
     T2K_UNROLL
@@ -55,7 +88,8 @@ GEMM_INLINE void gemm_tile(const int rows, size_t kc, const float *A, const floa
             for (int v = 0; v < GEMM_NV; v++) {
                 b[v] = v_load(B + v * VF_W);
             }
-            gemm_ahead(B, GEMM_NR, GEMM_NR);
+            gemm_ahead(1, next.line, GEMM_NR);
+            next.line += next.step;
             T2K_UNROLL
             for (int i = 0; i < rows; i++) {
                 const vf x = v_set1(A[i]);
@@ -80,7 +114,8 @@ GEMM_INLINE void gemm_tile(const int rows, size_t kc, const float *A, const floa
  * only nr columns may be read. */
 GEMM_INLINE void gemm_place(const int rows, const int vecs, const int masked, size_t kc,
                             const float *A, size_t a_m, size_t a_k, const float *B, size_t b_k,
-                            size_t nr, float *C, size_t ldc, const t2k_gemm_out *out)
+                            size_t nr, const int far, gemm_next next, float *C, size_t ldc,
+                            const t2k_gemm_out *out)
 {
     const g_mask mask = g_mask_n(nr - (size_t)(vecs - 1) * VF_W);
     (void)mask; /* without masked loads */
@@ -102,7 +137,8 @@ GEMM_INLINE void gemm_place(const int rows, const int vecs, const int masked, si
             const float *from = B + v * VF_W;
             b[v] = masked && v == vecs - 1 ? g_load_mask(from, mask) : v_load(from);
         }
-        gemm_ahead(B, b_k, (size_t)vecs * VF_W);
+        gemm_ahead(far, next.line, (size_t)vecs * VF_W);
+        next.line += next.step;
         T2K_UNROLL
         for (int i = 0; i < rows; i++) {
             const float *from = a[i / 3] + (size_t)(i % 3) * a_m;
@@ -184,6 +220,10 @@ GEMM_INLINE void gemm_wide(const int rows, const int panels, size_t kc, const fl
         T2K_UNROLL
         for (int v = 0; v < vecs; v++) {
             const vf b = v_load(B + (size_t)(v / GEMM_NV) * b_panel + v % GEMM_NV * VF_W);
+            if (rows == 1) { /* a load folded into its product: more of them are under way */
+                acc[v] = v_fma(x[0], b, acc[v]);
+                continue;
+            }
             T2K_UNROLL
             for (int i = 0; i < rows; i++) {
                 acc[i * vecs + v] = g_fma(acc[i * vecs + v], x[i], b);

@@ -1,7 +1,6 @@
 /* Attention: shapes, layouts and masks against the scalar ISA bit for bit and against double;
  * the same bits for any number of threads and of queries travelling together; special values. */
-#include "matrix.h"
-#include "ref_attention.h"
+#include "matrix_attention_case.h"
 
 #include <float.h>
 #include <math.h>
@@ -9,309 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum layout { SEQUENCE_FIRST, JOINT, BATCH_FIRST, LAYOUTS };
-enum mask_style {
-    MASK_OFF,
-    MASK_RANDOM,  /* bool, a third blocked */
-    MASK_CAUSAL,  /* bool, keys after the query: whole blocks are skipped */
-    MASK_HEAVY,   /* bool, nearly all blocked: rows without a key */
-    MASK_ALL,     /* bool, everything blocked */
-    MASK_EDGE,    /* bool, the last query sees all keys, each one before it one less */
-    MASK_MADE,    /* the same, without a matrix */
-    MASK_FINITE,  /* additive */
-    MASK_LOWEST,  /* additive with -Inf */
-    MASK_ADD_ALL, /* additive, everything -Inf */
-    MASK_STYLES
-};
-
-struct scene {
-    t2k_attention_args a;
-    struct guarded q, k, v, mask, out;
-    size_t out_floats;
-    char text[160];
-};
-
-#define PAD 3 /* floats between the rows of BATCH_FIRST and of out */
-
-static size_t extent(const t2k_attention_args *a, int64_t rows, int64_t row, int64_t item,
-                     int64_t heads)
-{
-    if (rows == 0 || a->items == 0) {
-        return 0;
-    }
-    return (size_t)((rows - 1) * row + (a->items - 1) * item + heads * a->head_dim);
-}
-
-static void set_layout(t2k_attention_args *a, enum layout layout)
-{
-    int64_t width = a->heads * a->head_dim, most = a->queries > a->keys ? a->queries : a->keys;
-    int64_t item = layout == JOINT ? 3 * width : width, row = item * a->items;
-    if (layout == BATCH_FIRST) {
-        row = width + PAD;
-        item = row * most;
-    }
-    a->q_row = a->k_row = a->v_row = row;
-    a->q_item = a->k_item = a->v_item = item;
-    a->out_row = layout == BATCH_FIRST ? row : width * a->items + PAD;
-    a->out_item = layout == BATCH_FIRST ? item : width;
-}
-
-/* Which of its four axes the mask really has is random: the others have stride 0. */
-static void set_mask(struct scene *s, struct rng *rng, enum mask_style style)
-{
-    t2k_attention_args *a = &s->a;
-    if (style == MASK_OFF) {
-        return;
-    }
-    if (style == MASK_MADE) {
-        a->mask_kind = T2K_MASK_CAUSAL;
-        return;
-    }
-    int add = style >= MASK_FINITE;
-    int64_t count = a->keys;
-    a->mask_kind = add ? T2K_MASK_ADD : T2K_MASK_BOOL;
-    uint64_t axes = style == MASK_CAUSAL || style == MASK_EDGE ? 1 : rng_below(rng, 8);
-    if (axes & 1) {
-        a->mask_row = a->keys;
-        count *= a->queries;
-    }
-    if (axes & 2) {
-        a->mask_head = count;
-        count *= a->heads;
-    }
-    if (axes & 4) {
-        a->mask_item = count;
-        count *= a->items;
-    }
-    s->mask = guarded_new((size_t)count, add ? sizeof(float) : 1);
-    for (int64_t i = 0; i < count; i++) {
-        size_t r = rng_below(rng, 30);
-        int64_t key = i % a->keys, query = i / a->keys;
-        int blocked = style == MASK_RANDOM   ? r < 10
-                      : style == MASK_CAUSAL ? key > query
-                      : style == MASK_EDGE   ? key > query + a->keys - a->queries
-                      : style == MASK_HEAVY  ? r < 28
-                      : style == MASK_LOWEST ? r < 12
-                                             : style == MASK_ALL || style == MASK_ADD_ALL;
-        if (add) {
-            float x = 4.0f * rng_uniform(rng);
-            ((float *)s->mask.data)[i] = blocked ? -INFINITY : x;
-        } else {
-            ((uint8_t *)s->mask.data)[i] = blocked ? (uint8_t)(1 + rng_below(rng, 255)) : 0;
-        }
-    }
-    a->mask = s->mask.data;
-}
-
-/* `shared`: heads of q may share heads of k and v. */
-static void scene_open(struct scene *s, struct rng *rng, const int64_t size[5], enum layout layout,
-                       enum mask_style style, int shared)
-{
-    memset(s, 0, sizeof *s);
-    t2k_attention_args *a = &s->a;
-    *a = (t2k_attention_args){.size = sizeof *a,
-                              .queries = size[0],
-                              .keys = size[1],
-                              .items = size[2],
-                              .heads = size[3],
-                              .head_dim = size[4]};
-    a->scale = 2.0f / (float)(1 + rng_below(rng, 4));
-    a->empty_row = rng_below(rng, 2) ? T2K_EMPTY_ZERO : T2K_EMPTY_NAN;
-    if (shared && a->heads > 1 && rng_below(rng, 2)) { /* a divisor of heads */
-        a->kv_heads = 1 + (int64_t)rng_below(rng, (uint64_t)a->heads);
-        while (a->heads % a->kv_heads != 0) {
-            a->kv_heads--;
-        }
-    }
-    set_layout(a, layout);
-    const int64_t kv_heads = a->kv_heads > 0 ? a->kv_heads : a->heads;
-    size_t queries = extent(a, a->queries, a->q_row, a->q_item, a->heads);
-    size_t keys = extent(a, a->keys, a->k_row, a->k_item, kv_heads);
-    size_t both = queries > keys ? queries : keys;
-    int64_t width = a->heads * a->head_dim;
-    if (layout == JOINT) {
-        float *x = guarded_floats(&s->q, both + 2 * (size_t)width);
-        rng_fill(rng, x, both + 2 * (size_t)width);
-        a->q = x;
-        a->k = x + width;
-        a->v = x + 2 * width;
-    } else {
-        a->q = guarded_floats(&s->q, queries);
-        a->k = guarded_floats(&s->k, keys);
-        a->v = guarded_floats(&s->v, keys);
-        rng_fill(rng, s->q.data, queries);
-        rng_fill(rng, s->k.data, keys);
-        rng_fill(rng, s->v.data, keys);
-    }
-    set_mask(s, rng, style);
-    s->out_floats = extent(a, a->queries, a->out_row, a->out_item, a->heads);
-    a->out = guarded_floats(&s->out, s->out_floats);
-    snprintf(s->text, sizeof s->text,
-             "queries %d keys %d items %d heads %d of %d head_dim %d layout %d mask %d empty %d",
-             (int)size[0], (int)size[1], (int)size[2], (int)size[3], (int)a->kv_heads, (int)size[4],
-             (int)layout, (int)style, (int)a->empty_row);
-}
-
-static void scene_close(struct matrix *m, struct scene *s)
-{
-    struct guarded *all[] = {&s->q, &s->k, &s->v, &s->mask, &s->out};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-        if (all[i]->map != NULL) {
-            matrix_check(m, guarded_intact(all[i]), "%s: wrote before buffer %zu", s->text, i);
-            guarded_free(all[i]);
-        }
-    }
-}
-
-static float *new_floats(size_t n)
-{
-    float *x = malloc((n + 1) * sizeof *x);
-    if (x == NULL) {
-        abort();
-    }
-    return x;
-}
-
-/* The floats of out that belong to the result, (queries, items, heads, head_dim) contiguous. */
-static size_t result_floats(const struct scene *s)
-{
-    const t2k_attention_args *a = &s->a;
-    return (size_t)(a->queries * a->items * a->heads * a->head_dim);
-}
-
-static void gather(const struct scene *s, float *to)
-{
-    const t2k_attention_args *a = &s->a;
-    size_t width = (size_t)(a->heads * a->head_dim);
-    for (int64_t l = 0; l < a->queries; l++) {
-        for (int64_t n = 0; n < a->items; n++) {
-            memcpy(to, a->out + l * a->out_row + n * a->out_item, width * sizeof(float));
-            to += width;
-        }
-    }
-}
-
-static float *compute(struct matrix *m, struct scene *s)
-{
-    float *got = new_floats(result_floats(s));
-    memset(s->out.data, 0xa7, s->out.bytes);
-    t2k_status status = t2k_attention(&s->a);
-    matrix_check(m, status == T2K_OK, "%s: %s", s->text, t2k_status_str(status));
-    gather(s, got);
-    return got;
-}
-
-/* Everything of out that is not the result keeps its pattern. */
-static void check_gaps(struct matrix *m, struct scene *s)
-{
-    const t2k_attention_args *a = &s->a;
-    size_t width = (size_t)(a->heads * a->head_dim), changed = 0;
-    for (int64_t l = 0; l < a->queries; l++) {
-        for (int64_t n = 0; n < a->items; n++) {
-            memset(a->out + l * a->out_row + n * a->out_item, 0xa7, width * sizeof(float));
-        }
-    }
-    for (size_t i = 0; i < s->out.bytes; i++) {
-        changed += ((unsigned char *)s->out.data)[i] != 0xa7;
-    }
-    matrix_check(m, changed == 0, "%s: %zu bytes between rows were written", s->text, changed);
-}
-
-static void check_reference(struct matrix *m, const struct scene *s, const float *got)
-{
-    size_t n = result_floats(s), worst = n;
-    double *ref = malloc((n + 1) * sizeof *ref), *bound = malloc((n + 1) * sizeof *bound);
-    if (ref == NULL || bound == NULL) {
-        abort();
-    }
-    ref_attention(&s->a, ref, bound);
-    for (size_t i = 0; i < n && worst == n; i++) {
-        int ok = isnan(ref[i]) ? isnan(got[i]) : fabs((double)got[i] - ref[i]) <= bound[i];
-        worst = ok ? n : i;
-    }
-    matrix_check(m, worst == n, "%s: element %zu: got %a, reference %a, allowed %a", s->text, worst,
-                 worst < n ? (double)got[worst] : 0.0, worst < n ? ref[worst] : 0.0,
-                 worst < n ? bound[worst] : 0.0);
-    free(ref);
-    free(bound);
-}
-
-struct team_call {
-    const t2k_attention_args *a;
-    t2k_status status[8];
-};
-
-static void team_body(t2k_team *team, void *arg)
-{
-    struct team_call *call = arg;
-    call->status[t2k_team_rank(team)] = t2k_attention_team(team, call->a);
-}
-
-/* One query at a time, 1 to 4 threads and the collective form: the bits of `want`. */
-static void check_ways(struct matrix *m, struct scene *s, const float *want)
-{
-    const t2k_attention_args whole = s->a;
-    size_t n = result_floats(s);
-    float *got = new_floats(n);
-    memset(s->out.data, 0xa7, s->out.bytes);
-    for (int64_t l = 0; l < whole.queries; l++) {
-        t2k_attention_args one = whole;
-        one.queries = 1;
-        one.q = whole.q + l * whole.q_row;
-        one.out = whole.out + l * whole.out_row;
-        if (whole.mask_kind == T2K_MASK_CAUSAL) { /* with the keys that it sees */
-            one.keys = whole.keys - whole.queries + l + 1;
-            one.keys = one.keys > 0 ? one.keys : 0;
-        } else if (whole.mask_kind == T2K_MASK_BOOL) {
-            one.mask = (const uint8_t *)whole.mask + l * whole.mask_row;
-        } else if (whole.mask_kind == T2K_MASK_ADD) {
-            one.mask = (const float *)whole.mask + l * whole.mask_row;
-        }
-        matrix_check(m, t2k_attention(&one) == T2K_OK, "%s: query %d alone", s->text, (int)l);
-    }
-    gather(s, got);
-    matrix_same(m, got, want, n, "%s: one query at a time", s->text);
-    for (int threads = 1; threads <= 4; threads++) {
-        free(got);
-        t2k_set_num_threads(threads);
-        got = compute(m, s);
-        matrix_same(m, got, want, n, "%s: %d threads", s->text, threads);
-        struct team_call call = {.a = &s->a};
-        memset(s->out.data, 0xa7, s->out.bytes);
-        t2k_parallel(threads, team_body, &call);
-        for (int i = 0; i < threads; i++) {
-            matrix_check(m, call.status[i] == T2K_OK, "%s: team member %d", s->text, i);
-        }
-        gather(s, got);
-        matrix_same(m, got, want, n, "%s: team of %d", s->text, threads);
-    }
-    t2k_set_num_threads(0);
-    free(got);
-}
-
-/* Computes, records, and compares with the scalar ISA. The caller frees the result. */
-static float *record(struct matrix *m, struct scene *s, int full_only)
-{
-    struct guarded *inputs[] = {&s->q, &s->k, &s->v, &s->mask};
-    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
-        if (inputs[i]->map != NULL) {
-            guarded_seal(inputs[i]);
-        }
-    }
-    size_t n = result_floats(s);
-    float *got = compute(m, s);
-    check_gaps(m, s);
-    matrix_result(m, full_only, got, n);
-    if (m->isa != 0) {
-        matrix_use_scalar(m);
-        float *want = compute(m, s);
-        matrix_use_tested(m);
-        matrix_same(m, got, want, n, "%s: as scalar", s->text);
-        free(want);
-    }
-    return got;
-}
 
 static void shape_case(struct matrix *m, int full_only, int64_t queries, int64_t keys, int64_t dim,
                        int64_t budget)
@@ -327,12 +23,12 @@ static void shape_case(struct matrix *m, int full_only, int64_t queries, int64_t
     enum layout layout = (enum layout)rng_below(rng, LAYOUTS);
     enum mask_style style = (enum mask_style)rng_below(rng, keys > 0 ? MASK_STYLES : 1);
     scene_open(&s, rng, size, layout, style, 1);
-    float *got = record(m, &s, full_only);
+    float *got = scene_record(m, &s, full_only);
     if (m->isa == 0) {
-        check_reference(m, &s, got);
+        scene_reference(m, &s, got);
     }
     if (rng_below(rng, 4) == 0) {
-        check_ways(m, &s, got);
+        scene_ways(m, &s, got);
     }
     free(got);
     scene_close(m, &s);
@@ -393,7 +89,7 @@ static void poison_case(struct matrix *m, int additive, float poison, int in_v)
         float *row = (float *)(in_v ? dirty.v.data : dirty.k.data) + key * dirty.a.k_row;
         row[18] = poison;
     }
-    float *want = record(m, &clean, 0), *got = record(m, &dirty, 0);
+    float *want = scene_record(m, &clean, 0), *got = scene_record(m, &dirty, 0);
     for (size_t l = 0; l < 11; l++) {
         if (l % 2 == 0) {
             matrix_same(m, got + l * 19, want + l * 19, 19, "poison %g in_v %d query %zu",
@@ -429,9 +125,9 @@ static void uniform_case(struct matrix *m, float add)
     }
     s.a.mask = s.mask.data;
     s.a.mask_kind = T2K_MASK_ADD;
-    float *got = record(m, &s, 0);
-    const size_t width = 26, n = result_floats(&s);
-    float *want = new_floats(n);
+    float *got = scene_record(m, &s, 0);
+    const size_t width = 26, n = scene_floats(&s);
+    float *want = scene_new_floats(n);
     for (size_t i = 0; i < n; i++) {
         size_t item = i / width % 2, column = i % width;
         float sum = 0.0f;
@@ -455,8 +151,8 @@ static void single_key_case(struct matrix *m, int64_t dim)
     ((float *)s.v.data)[0] = -0.0f;
     ((float *)s.v.data)[1] = 0x1p-149f;
     ((float *)s.v.data)[2] = -FLT_MAX;
-    float *got = record(m, &s, 0);
-    float *want = new_floats(result_floats(&s));
+    float *got = scene_record(m, &s, 0);
+    float *want = scene_new_floats(scene_floats(&s));
     size_t row = (size_t)(6 * dim);
     for (size_t i = 0; i < 7 * row; i++) {
         want[i] = s.a.v[i % row] + 0.0f;
@@ -482,7 +178,7 @@ static void lowest_scores_case(struct matrix *m)
     for (int key = 0; key < 67; key++) {
         k[key * 5] = -INFINITY;
     }
-    float *got = record(m, &s, 0);
+    float *got = scene_record(m, &s, 0);
     t2k_attention_args rest = s.a;
     float alone[30];
     uint8_t mask[80] = {0};
@@ -533,8 +229,8 @@ static void extreme_cases(struct matrix *m)
                 x[rng_below(&m->rng, n)] = odd[rng_below(&m->rng, 7)];
             }
         }
-        float *got = record(m, &s, 0);
-        check_ways(m, &s, got);
+        float *got = scene_record(m, &s, 0);
+        scene_ways(m, &s, got);
         free(got);
         scene_close(m, &s);
     }
@@ -549,21 +245,21 @@ static void causal_forms(struct matrix *m, int64_t queries, int64_t keys, int64_
     const int64_t size[5] = {queries, keys, 1, 2, dim};
     struct scene s;
     scene_open(&s, &m->rng, size, SEQUENCE_FIRST, MASK_EDGE, 0);
-    float *want = record(m, &s, 0);
+    float *want = scene_record(m, &s, 0);
     t2k_attention_args made = s.a;
-    float *got = new_floats(result_floats(&s));
+    float *got = scene_new_floats(scene_floats(&s));
     made.mask_kind = T2K_MASK_CAUSAL;
     made.mask = NULL;
     made.mask_row = made.mask_head = made.mask_item = -1; /* not looked at */
     memset(s.out.data, 0xa7, s.out.bytes);
     matrix_check(m, t2k_attention(&made) == T2K_OK, "%s: causal", s.text);
-    gather(&s, got);
-    matrix_same(m, got, want, result_floats(&s), "%s: causal without a matrix", s.text);
+    scene_gather(&s, got);
+    matrix_same(m, got, want, scene_floats(&s), "%s: causal without a matrix", s.text);
     /* All queries but the last ones: what they don't see is poison. */
     const int64_t part = (queries + 1) / 2, seen = keys - queries + part;
     if (seen > 0 && seen < keys) {
         const size_t row = (size_t)made.k_row, n = (size_t)keys * row - (row - (size_t)(2 * dim));
-        float *k = new_floats(n), *v = new_floats(n);
+        float *k = scene_new_floats(n), *v = scene_new_floats(n);
         memcpy(k, s.a.k, n * sizeof *k);
         memcpy(v, s.a.v, n * sizeof *v);
         for (size_t i = (size_t)seen * row; i < n; i++) {
@@ -574,7 +270,7 @@ static void causal_forms(struct matrix *m, int64_t queries, int64_t keys, int64_
         made.v = v;
         memset(s.out.data, 0xa7, s.out.bytes);
         matrix_check(m, t2k_attention(&made) == T2K_OK, "%s: poisoned", s.text);
-        gather(&s, got);
+        scene_gather(&s, got);
         matrix_same(m, got, want, (size_t)(part * 2 * dim), "%s: poison not seen", s.text);
         free(k);
         free(v);
@@ -591,19 +287,19 @@ static void grouped_forms(struct matrix *m, int64_t queries, int64_t keys, int64
     const int64_t heads = 2 * group, size[5] = {queries, keys, 2, heads, dim};
     struct scene s;
     scene_open(&s, &m->rng, size, SEQUENCE_FIRST, MASK_RANDOM, 0);
-    float *got = record(m, &s, 0);
-    size_t n = result_floats(&s);
-    float *other = new_floats(n);
+    float *got = scene_record(m, &s, 0);
+    size_t n = scene_floats(&s);
+    float *other = scene_new_floats(n);
     t2k_attention_args a = s.a;
     a.size = offsetof(t2k_attention_args, kv_heads);
     a.kv_heads = -7; /* behind the structure */
     memset(s.out.data, 0xa7, s.out.bytes);
     matrix_check(m, t2k_attention(&a) == T2K_OK, "%s: first size", s.text);
-    gather(&s, other);
+    scene_gather(&s, other);
     matrix_same(m, other, got, n, "%s: first size", s.text);
     /* Every head of a group gets the first one's keys and values. */
     const size_t rows = (size_t)(keys * 2), width = (size_t)(heads * dim);
-    float *k = new_floats(rows * width), *v = new_floats(rows * width);
+    float *k = scene_new_floats(rows * width), *v = scene_new_floats(rows * width);
     for (size_t i = 0; i < rows * width; i++) {
         const size_t head = i % width / (size_t)dim / (size_t)group;
         const size_t from = i / width * (size_t)s.a.k_item + head * (size_t)dim + i % (size_t)dim;
@@ -614,7 +310,7 @@ static void grouped_forms(struct matrix *m, int64_t queries, int64_t keys, int64
     a.kv_heads = 2;
     memset(s.out.data, 0xa7, s.out.bytes);
     matrix_check(m, t2k_attention(&a) == T2K_OK, "%s: grouped", s.text);
-    gather(&s, got);
+    scene_gather(&s, got);
     a = s.a;
     a.k = k;
     a.v = v;
@@ -622,7 +318,7 @@ static void grouped_forms(struct matrix *m, int64_t queries, int64_t keys, int64
     a.k_row = a.v_row = (int64_t)(2 * width);
     memset(s.out.data, 0xa7, s.out.bytes);
     matrix_check(m, t2k_attention(&a) == T2K_OK, "%s: copied", s.text);
-    gather(&s, other);
+    scene_gather(&s, other);
     matrix_same(m, got, other, n, "%s: groups of %d", s.text, group);
     free(k);
     free(v);
@@ -634,7 +330,8 @@ static void grouped_forms(struct matrix *m, int64_t queries, int64_t keys, int64
 static void forms(struct matrix *m)
 {
     static const int64_t causal[][3] = {{10, 10, 32}, {17, 17, 19}, {1, 70, 33},  {5, 4, 8},
-                                        {70, 70, 16}, {3, 130, 5},  {66, 150, 7}, {130, 20, 3}};
+                                        {70, 70, 16}, {3, 130, 5},  {66, 150, 7}, {130, 20, 3},
+                                        {1, 61, 64},  {1, 200, 24}, {1, 8, 8}};
     static const int64_t grouped[][4] = {{1, 70, 19, 3}, {1, 5, 64, 8},  {1, 130, 8, 11},
                                          {2, 65, 16, 2}, {9, 12, 32, 4}, {65, 3, 5, 1}};
     for (size_t i = 0; i < sizeof causal / sizeof causal[0]; i++) {
@@ -652,7 +349,7 @@ static void refused(struct matrix *m)
     good.heads = good.head_dim = 2;
     good.q = good.k = good.v = x;
     good.out = out;
-    set_layout(&good, SEQUENCE_FIRST);
+    scene_layout(&good, SEQUENCE_FIRST);
     matrix_check(m, t2k_attention(NULL) == T2K_ERR_ARG, "NULL arguments");
     matrix_check(m, t2k_attention(&good) == T2K_OK, "good arguments");
     memset(out, 0x55, sizeof out);

@@ -179,6 +179,45 @@ static void case_of(struct matrix *m, size_t rows, size_t cols, int with, int fu
     }
 }
 
+/* What large operands get: Y around the caches, wherever its rows begin; the same bits, no stray
+ * write, and in place plain stores. */
+static void streamed(struct matrix *m, size_t rows, size_t cols, size_t ldy, int with)
+{
+    const size_t count = rows * cols;
+    const t2k_table *table = t2k_table_get();
+    float *x = malloc((5 * count + 3 * cols) * sizeof *x), *r = x + count, *want = r + count;
+    float *got = want + count, *here = got + count, *v = here + count;
+    struct guarded g;
+    float *y = guarded_rows(&g, rows, cols, ldy);
+    rng_fill(&m->rng, v, 3 * cols);
+    for (size_t i = 0; i < rows; i++) {
+        fill_row(&m->rng, (enum row_kind)(i % ROW_KINDS), cols, x + i * cols);
+        rng_fill(&m->rng, r + i * cols, cols);
+    }
+    t2k_norm_params p = {.scale = with & SCALE ? v : NULL,
+                         .residual = with & RESIDUAL ? r : NULL,
+                         .ldr = cols,
+                         .weight = with & WEIGHT ? v + cols : NULL,
+                         .bias = with & BIAS ? v + 2 * cols : NULL,
+                         .eps = EPSILON};
+    const struct operands o = {rows, cols, with, x, cols, r, cols, v, v + cols, v + 2 * cols};
+    matrix_use_scalar(m);
+    norm(m, &o, want, cols);
+    matrix_use_tested(m);
+    p.stream = 1;
+    table->layer_norm(rows, cols, x, cols, &p, y, ldy);
+    pack_rows(got, y, rows, cols, ldy);
+    matrix_check(m, guarded_rows_intact(&g, rows, cols, ldy), "streamed: stray write");
+    matrix_same(m, got, want, count, "%zux%zu with %x, stride %zu, streamed", rows, cols,
+                (unsigned)with, ldy);
+    memcpy(here, x, count * sizeof *x);
+    table->layer_norm(rows, cols, here, cols, &p, here, cols);
+    matrix_same(m, here, want, count, "%zux%zu with %x, in place, large", rows, cols,
+                (unsigned)with);
+    guarded_free(&g);
+    free(x);
+}
+
 /* Equal rows give the bias; eps is what keeps them finite. */
 static void constant_rows(struct matrix *m)
 {
@@ -253,6 +292,13 @@ void matrix_layernorm(struct matrix *m)
     case_of(m, 150, 7, ALL, 0, 0);
     case_of(m, 150, 30, ALL, 0, 0);
     case_of(m, 2, 4099, RESIDUAL | WEIGHT, 0, 0); /* a row beyond the block */
+    for (int with = 0; with <= ALL; with++) {
+        for (size_t cols = 3; cols < 1100; cols = cols * 2 + 3) {
+            streamed(m, 2 * ROWS + 1, cols, cols + (size_t)with % 3, with);
+        }
+        streamed(m, ROWS, 512, 512, with);
+        streamed(m, 3, 4099, 4100, with);
+    }
     if (m->tier == TIER_FULL) {
         for (size_t i = LENGTHS_SMALL; i < LENGTHS; i++) {
             case_of(m, ROWS, row_lengths[i], 0, 1, 1);

@@ -225,24 +225,41 @@ static void extremes(struct matrix *m)
     }
 }
 
-/* Large enough to be streamed, misaligned rows and aligned ones: the same bits. */
-static void streamed(struct matrix *m)
+/* What large operands get: Y around the caches, wherever its rows begin; the same bits in Y and in
+ * the sum, no stray write. */
+static void streamed(struct matrix *m, size_t rows, size_t cols, size_t ldy, int with)
 {
-    const size_t rows = 8300, cols = 501;
-    float *x = malloc(3 * rows * 512 * sizeof *x), *y = x + rows * 512, *one = y + rows * 512;
-    rng_fill(&m->rng, x, rows * 512);
-    for (size_t ld = cols; ld <= 512; ld += 11) {
-        memset(y, 0, rows * 512 * sizeof *y);
-        t2k_rms_norm((int64_t)rows, (int64_t)cols, x, (int64_t)ld, x, (int64_t)ld, x, EPSILON, NULL,
-                     0, y, (int64_t)ld);
-        for (size_t i = 0; i < rows; i++) {
-            float *row = one + i * ld;
-            memset(row, 0, ld * sizeof *row);
-            t2k_rms_norm(1, (int64_t)cols, x + i * ld, (int64_t)ld, x + i * ld, (int64_t)ld, x,
-                         EPSILON, NULL, 0, row, (int64_t)ld);
-        }
-        matrix_same(m, y, one, rows * ld, "%zux%zu, stride %zu, streamed", rows, cols, ld);
+    const size_t count = rows * cols;
+    const t2k_table *table = t2k_table_get();
+    float *x = malloc((6 * count + cols) * sizeof *x), *r = x + count, *want = r + count;
+    float *got = want + count, *sum = got + count, *want_sum = sum + count, *w = want_sum + count;
+    struct guarded g;
+    float *y = guarded_rows(&g, rows, cols, ldy);
+    memset(sum, 0, 2 * count * sizeof *sum);
+    rng_fill(&m->rng, w, cols);
+    for (size_t i = 0; i < rows; i++) {
+        fill_row(&m->rng, (enum row_kind)(i % ROW_KINDS), cols, x + i * cols);
+        rng_fill(&m->rng, r + i * cols, cols);
     }
+    const struct operands o = {rows, cols, with, x, cols, r, cols, w, want_sum, cols, want, cols};
+    const t2k_norm_params p = {.residual = with & RESIDUAL ? r : NULL,
+                               .ldr = cols,
+                               .weight = with & WEIGHT ? w : NULL,
+                               .eps = EPSILON,
+                               .sum = with & SUM ? sum : NULL,
+                               .lds = cols,
+                               .stream = 1};
+    matrix_use_scalar(m);
+    matrix_check(m, run(&o, NULL) == T2K_OK, "streamed: reference");
+    matrix_use_tested(m);
+    table->rms_norm(rows, cols, x, cols, &p, y, ldy);
+    pack_rows(got, y, rows, cols, ldy);
+    matrix_check(m, guarded_rows_intact(&g, rows, cols, ldy), "streamed: stray write");
+    matrix_same(m, got, want, count, "%zux%zu with %x, stride %zu, streamed", rows, cols,
+                (unsigned)with, ldy);
+    matrix_same(m, sum, want_sum, count, "sum of %zux%zu with %x, streamed", rows, cols,
+                (unsigned)with);
+    guarded_free(&g);
     free(x);
 }
 
@@ -289,8 +306,14 @@ void matrix_rmsnorm(struct matrix *m)
     }
     case_of(m, 150, 10, ALL, 0, 0);
     case_of(m, 2, 4099, RESIDUAL | WEIGHT, 0, 0); /* a row beyond the block */
+    for (int with = 0; with <= ALL; with++) {
+        for (size_t cols = 3; cols < 1100; cols = cols * 2 + 3) {
+            streamed(m, 2 * ROWS + 1, cols, cols + (size_t)with % 3, with);
+        }
+        streamed(m, ROWS, 512, 512, with);
+        streamed(m, 3, 4099, 4100, with);
+    }
     if (m->tier == TIER_FULL) {
-        streamed(m);
         for (size_t i = LENGTHS_SMALL; i < LENGTHS; i++) {
             case_of(m, ROWS, row_lengths[i], 0, 1, 1);
             case_of(m, ROWS, row_lengths[i], ALL, 1, 1);

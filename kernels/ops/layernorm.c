@@ -82,8 +82,7 @@ t2k_status t2k_norm(t2k_team *team, int rms, int64_t rows, int64_t cols, const f
     const double elements = (double)rows * (double)cols;
     job.params.ldr = params->residual != NULL ? (size_t)ldr : 0;
     job.params.lds = params->sum != NULL ? (size_t)lds : 0;
-    job.params.stream =
-        X != Y && params->residual != Y && elements * sizeof *X * (double)matrices > STREAM_BYTES;
+    job.params.stream = elements * sizeof *X * (double)matrices > STREAM_BYTES;
     if (team != NULL) {
         body(team, &job);
         t2k_team_barrier(team);

@@ -188,7 +188,7 @@ static void att_compute_block(struct att *t, const struct att_block *b)
     } else if (t->mask_kind == T2K_MASK_ADD) {
         blocked = att_mask_add(t, b);
     }
-    att_softmax(b->keys, see, t->qs, t->s, t->m, t->l, t->corr);
+    att_softmax(b->keys, see, t->qs, !t->w.first, t->s, t->m, t->l, t->corr);
     if (t->w.last) {
         for (size_t j = 0; j < t->qs; j += VF_W) {
             v_store(t->inverse + j, v_div(v_set1(1.0f), v_load(t->l + j)));
@@ -283,10 +283,6 @@ static void att_tile(struct att *t)
     int computed = block.first < t->keys;
     if (computed) {
         att_pack_queries(t);
-        for (size_t j = 0; j < t->qs; j += VF_W) {
-            v_store(t->m + j, v_set1(-INFINITY));
-            v_store(t->l + j, v_zero());
-        }
     }
     t->w.first = 1;
     while (block.first < t->keys) {

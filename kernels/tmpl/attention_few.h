@@ -57,11 +57,109 @@ ATT_INLINE void att_few_score_block(struct att_row *rows, size_t count, size_t k
     }
 }
 
+#ifdef ATT_LINES
+#define ATT_LINES_GROUPS 4 /* groups of eight keys in flight */
+
+/* Where eight rows begin: one pointer and odd multiples of the stride, from which the addressing
+ * modes make all eight. Left alone, compilers keep a pointer a row, most of them in memory. */
+struct att_eight {
+    size_t one, three, five, seven; /* bytes */
+};
+
+ATT_INLINE struct att_eight att_eight(size_t row)
+{
+    struct att_eight s = {row * sizeof(float), 3 * row * sizeof(float), 5 * row * sizeof(float),
+                          7 * row * sizeof(float)};
+    __asm__("" : "+r"(s.one), "+r"(s.three), "+r"(s.five), "+r"(s.seven));
+    return s;
+}
+
+#define ATT_EIGHT(p, s)                                                                \
+    {                                                                                  \
+        (p), (p) + (s)->one, (p) + 2 * (s)->one, (p) + (s)->three, (p) + 4 * (s)->one, \
+            (p) + (s)->five, (p) + 2 * (s)->three, (p) + (s)->seven                    \
+    }
+
+/* Eight more channels of eight keys. */
+ATT_INLINE att_lines att_few_step(att_lines acc, const char *k, const struct att_eight *s,
+                                  const float *q)
+{
+    const char *rows[8] = ATT_EIGHT(k, s);
+    att_lines r[8];
+    T2K_UNROLL
+    for (size_t i = 0; i < 8; i++) {
+        r[i] = att_lines_load((const float *)(const void *)rows[i]);
+    }
+    att_lines_transpose(r);
+    T2K_UNROLL
+    for (size_t i = 0; i < 8; i++) {
+        acc = att_lines_fma_at(acc, r[i], q + i);
+    }
+    return acc;
+}
+
+/* s of `groups` times eight keys of one query, channels in eights. Two groups take turns, with a
+ * line of cache of every key at once: rows often lie so that few of them fit a set of L1. */
+ATT_INLINE void att_few_lines(const struct att *t, const float *k, float *s, const size_t groups)
+{
+    const struct att_eight by_k = att_eight(t->k_row);
+    const float *q = t->qt;
+    att_lines acc[ATT_LINES_GROUPS];
+    T2K_UNROLL
+    for (size_t g = 0; g < groups; g++) {
+        acc[g] = att_lines_zero();
+    }
+    for (size_t c = 0; c < t->channels; c += 16) {
+        const char *x = (const char *)(k + c);
+        __asm__("" : "+r"(x));
+        T2K_UNROLL
+        for (size_t g = 0; g < groups; g += 2) {
+            const char *next = x + 8 * by_k.one;
+            acc[g] = att_few_step(acc[g], x, &by_k, q + c);
+            if (g + 1 < groups) {
+                acc[g + 1] = att_few_step(acc[g + 1], next, &by_k, q + c);
+            }
+            if (c + 8 < t->channels) {
+                acc[g] = att_few_step(acc[g], x + 32, &by_k, q + c + 8);
+                if (g + 1 < groups) {
+                    acc[g + 1] = att_few_step(acc[g + 1], next + 32, &by_k, q + c + 8);
+                }
+            }
+            x = next + 8 * by_k.one;
+        }
+    }
+    T2K_UNROLL
+    for (size_t g = 0; g < groups; g++) {
+        att_lines_store(s + g * 8, acc[g]);
+    }
+}
+
+/* s of keys >= 8 keys. Keys that the last group has in excess are keys before them. */
+static void att_few_scores_alone(const struct att *t, size_t first, size_t keys)
+{
+    const float *k = t->k + first * t->k_row;
+    size_t key = 0;
+    for (; key + ATT_LINES_GROUPS * 8 <= keys; key += ATT_LINES_GROUPS * 8) {
+        att_few_lines(t, k + key * t->k_row, t->s + key, ATT_LINES_GROUPS);
+    }
+    for (; key < keys; key += 8) {
+        const size_t at = att_least(key, keys - 8);
+        att_few_lines(t, k + at * t->k_row, t->s + at, 1);
+    }
+}
+#endif
+
 static void att_few_scores(struct att_row *rows, size_t count, size_t first, size_t keys)
 {
     const struct att *t = &rows[0].t;
     const float *k = t->k + first * t->k_row;
     size_t c = 0;
+#ifdef ATT_LINES
+    if (count == 1 && keys >= 8 && t->channels % 8 == 0) {
+        att_few_scores_alone(t, first, keys);
+        return;
+    }
+#endif
     for (; c + VF_W <= t->channels; c += VF_W) {
         for (size_t key = 0; key < keys; key += VF_W) {
             att_few_score_block(rows, count, key, keys, c, VF_W, k, t->k_row);

@@ -375,31 +375,41 @@ ATT_INLINE vf att_top(size_t keys, size_t qs, const float *s, vf top)
     return v_max(v_max(part[0], part[1]), v_max(part[2], part[3]));
 }
 
-/* s becomes p = exp(s - base); returns the sum, key by key. */
+/* s of n keys becomes p = exp(s - base); returns sum plus p, key by key. */
+ATT_INLINE vf att_weights_step(size_t qs, float *restrict s, vf base, vf sum, const int n)
+{
+    vf x[ATT_STEP];
+    T2K_UNROLL
+    for (int i = 0; i < n; i++) {
+        x[i] = v_sub(v_load(s + (size_t)i * qs), base);
+    }
+    att_exp(x, n);
+    T2K_UNROLL
+    for (int i = 0; i < n; i++) {
+        v_store(s + (size_t)i * qs, x[i]);
+        sum = v_add(sum, x[i]);
+    }
+    return sum;
+}
+
+/* The same of all keys; returns the sum. */
 ATT_INLINE vf att_weights(size_t keys, size_t qs, float *restrict s, vf base)
 {
     vf sum = v_zero();
     size_t key = 0;
     for (; key + ATT_STEP <= keys; key += ATT_STEP) {
-        vf x[ATT_STEP];
-        T2K_UNROLL
-        for (int i = 0; i < ATT_STEP; i++) {
-            x[i] = v_sub(v_load(s + (key + (size_t)i) * qs), base);
-        }
-        att_exp(x, ATT_STEP);
-        T2K_UNROLL
-        for (int i = 0; i < ATT_STEP; i++) {
-            v_store(s + (key + (size_t)i) * qs, x[i]);
-            sum = v_add(sum, x[i]);
-        }
+        sum = att_weights_step(qs, s + key * qs, base, sum, ATT_STEP);
     }
-    for (; key < keys; key++) {
-        vf x = v_sub(v_load(s + key * qs), base);
-        att_exp(&x, 1);
-        v_store(s + key * qs, x);
-        sum = v_add(sum, x);
+    switch (keys - key) {
+    case 1:
+        return att_weights_step(qs, s + key * qs, base, sum, 1);
+    case 2:
+        return att_weights_step(qs, s + key * qs, base, sum, 2);
+    case 3:
+        return att_weights_step(qs, s + key * qs, base, sum, 3);
+    default:
+        return sum;
     }
-    return sum;
 }
 
 /* Scores of the keys first .. last - 1 of one vector of queries that query i does not see, because
@@ -415,10 +425,11 @@ static void att_mask_edge(size_t last, ptrdiff_t first, size_t qs, float *s)
 }
 
 /* One step of the online softmax: s (keys, qs) becomes p = exp(s - m), blocked scores being -Inf.
- * m, l, corr (qs). While every score so far is -Inf, 0 stands for the maximum, so that p and corr
- * are +0 and not NaN; a NaN score leaves the maximum alone and shows in p. */
-static void att_softmax(size_t keys, ptrdiff_t see, size_t qs, float *restrict s, float *restrict m,
-                        float *restrict l, float *restrict corr)
+ * m, l, corr (qs), which count where a block went before. While every score so far is -Inf, 0
+ * stands for the maximum, so that p and corr are +0 and not NaN; a NaN score leaves the maximum
+ * alone and shows in p. */
+static void att_softmax(size_t keys, ptrdiff_t see, size_t qs, int begun, float *restrict s,
+                        float *restrict m, float *restrict l, float *restrict corr)
 {
     const vf lowest = v_set1(-INFINITY);
     for (size_t j = 0; j < qs; j += VF_W) {
@@ -427,14 +438,17 @@ static void att_softmax(size_t keys, ptrdiff_t see, size_t qs, float *restrict s
         if (first < (ptrdiff_t)here) {
             att_mask_edge(here, first, qs, s + j);
         }
-        vf before = v_load(m + j), top = att_top(here, qs, s + j, before);
+        vf before = begun ? v_load(m + j) : lowest, top = att_top(here, qs, s + j, before);
         v_store(m + j, top);
         vf base = v_select(v_eq(top, lowest), v_zero(), top);
-        vf shrink = v_sub(before, base);
-        att_exp(&shrink, 1);
         vf sum = att_weights(here, qs, s + j, base);
-        v_store(corr + j, shrink);
-        v_store(l + j, v_fma(v_load(l + j), shrink, sum));
+        if (begun) { /* in the first block corr would be +0 */
+            vf shrink = v_sub(before, base);
+            att_exp(&shrink, 1);
+            v_store(corr + j, shrink);
+            sum = v_fma(v_load(l + j), shrink, sum);
+        }
+        v_store(l + j, sum);
     }
 }
 

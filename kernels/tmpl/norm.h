@@ -6,20 +6,19 @@
  * the last steps of the tree are done for eight rows at once (v_sum8), and division and square root
  * for VF_W rows. The output of a block comes after the first phase of the next one, which hides
  * what latency is left, and takes OUT_ROWS rows at a time, which share the loads of weight and
- * bias. Where z is not X it is kept for the output: in the caller's sum, in Y, or, where Y is
- * streamed, in a scratch of the first cache. Tails are masked. */
+ * bias. z is taken anew from X, scale and residual in each phase: storing it would cost more. Tails
+ * are masked. */
 #include <math.h>
-#include <string.h>
 
 #include "tmpl/reduce.h"
 
 #define BLOCK_ROWS 8
-/* Of a block: 16 KB of the first cache, but two rows where they are a page apart: with four, X, Y,
- * weight and bias would take ten lines of a set of eight. */
+/* Of a block and an operand: 16 KB of the first cache, but two rows where they are a page apart:
+ * with four, X, Y, weight and bias would take ten lines of a set of eight. */
 #define BLOCK_FLOATS 4080
-#define SCRATCH_FLOATS 3072 /* of z: 12 KB of the stack */
-/* Blocks whose z is needed at once: RMS norm takes the next one's before this one's output. */
-#define SCRATCH_BLOCKS (NORM_CENTERED ? 1 : 2)
+/* Of a block in memory: a page. Prefetchers follow few pages at a time. */
+#define STREAM_FLOATS 1024
+#define STREAM_MIXED_FLOATS 512 /* of each of two operands */
 #define OUT_ROWS 4
 #define STAT_ROWS (VF_W > BLOCK_ROWS ? VF_W : BLOCK_ROWS)
 /* One sum a lane needs half of the registers that two do. */
@@ -28,16 +27,16 @@
 /* What all rows share. */
 typedef struct norm_job {
     size_t cols;
-    size_t ldx, ldz, ldy;
+    size_t ldx, ldy;
     const t2k_norm_params *p;
-    int stream;
+    int stream; /* Y goes around the caches */
 } norm_job;
 
 /* A block on its way: its rows and their numbers, one row a lane. */
 typedef struct norm_block {
     size_t rows;
     const float *x, *r;       /* (rows, ldx) and (rows, ldr) or NULL */
-    float *z;                 /* (rows, ldz): where z is kept; NULL: z is X */
+    float *z;                 /* (rows, lds): where z is stored, or NULL */
     float *y;                 /* (rows, ldy) */
     int odd;                  /* some row's i is not a positive number: out_odd_row() */
     float sum[STAT_ROWS];     /* of the head, then of d */
@@ -83,7 +82,7 @@ ROW_INLINE void sweep_row(size_t first, size_t n, const float *x, const float *s
                           const float *residual, float *z, vf mean, vf sum[LANE_VECTORS / 2],
                           vf squares[LANE_VECTORS / 2])
 {
-    const vf one = v_set1(1.0f); /* a * 1 + s is a + s, where additions are the bottleneck */
+    const vf one = v_set1(1.0f); /* half of s by a * 1 + s, so that all units have as much to do */
     vf s[NORM_SWEEP], q[NORM_SWEEP];
     size_t at[NORM_SWEEP], j = 0;
     UNROLL_LANES
@@ -102,12 +101,22 @@ ROW_INLINE void sweep_row(size_t first, size_t n, const float *x, const float *s
         j = T2K_LANES;
     }
     for (; j + T2K_LANES <= n; j += T2K_LANES) {
+        if (NORM_SWEEP < LANE_VECTORS && first == 0) { /* the lines that the next sweep reads */
+            UNROLL_LANES
+            for (size_t v = 0; v < LANE_VECTORS; v += LANE_VECTORS / 2) {
+                const size_t line = j + (v + NORM_SWEEP / 2) * VF_W;
+                __builtin_prefetch(x + line);
+                if (residual != NULL) {
+                    __builtin_prefetch(residual + line);
+                }
+            }
+        }
         UNROLL_LANES
         for (size_t v = 0; v < NORM_SWEEP; v++) {
             vf a = take_z(j + at[v], VF_W, x, scale, residual, z);
             if (NORM_CENTERED) {
                 a = v_sub(a, mean);
-                s[v] = v > 0 ? v_fma(a, one, s[v]) : v_add(s[v], a);
+                s[v] = v >= NORM_SWEEP / 2 ? v_fma(a, one, s[v]) : v_add(s[v], a);
             }
             q[v] = v_fma(a, a, q[v]);
         }
@@ -138,13 +147,13 @@ ROW_INLINE void sweep_row(size_t first, size_t n, const float *x, const float *s
 ROW_INLINE void sum_rows(const norm_job *job, const norm_block *b, const float *x, size_t ldx,
                          const float *scale, const float *r, float *z, vf *sum, vf *squares)
 {
-    const size_t n = job->cols, ldr = job->p->ldr, ldz = job->ldz;
+    const size_t n = job->cols, ldr = job->p->ldr, lds = job->p->lds;
     for (size_t i = 0; i < b->rows; i++) {
         vf s[LANE_VECTORS / 2], q[LANE_VECTORS / 2];
         UNROLL_LANES
         for (size_t v = 0; v < LANE_VECTORS / 2; v += NORM_SWEEP / 2) {
             sweep_row(v, n, x + i * ldx, scale, r != NULL ? r + i * ldr : NULL,
-                      z != NULL ? z + i * ldz : NULL, v_set1(b->mean[i]), s, q);
+                      z != NULL ? z + i * lds : NULL, v_set1(b->mean[i]), s, q);
         }
         squares[i] = lanes_fold(q, LANE_VECTORS / 2);
         if (NORM_CENTERED) {
@@ -153,26 +162,27 @@ ROW_INLINE void sum_rows(const norm_job *job, const norm_block *b, const float *
     }
 }
 
-/* b->sum and b->squares from X, of which z is stored, or, `again`, from z as it was stored. */
+/* b->sum and b->squares; z is stored where it is wanted, or, `again`, read from there. */
 static void block_sums(const norm_job *job, norm_block *b, int again)
 {
     const float *x = b->x, *scale = job->p->scale, *r = b->r;
     const size_t ldx = job->ldx;
     vf sum[BLOCK_ROWS], squares[BLOCK_ROWS];
-    for (size_t i = 0; i < BLOCK_ROWS; i++) {
+    for (size_t i = b->rows; i < BLOCK_ROWS; i++) {
         sum[i] = squares[i] = v_zero();
     }
-    if (b->z == NULL || again) {
-        sum_rows(job, b, b->z == NULL ? x : b->z, b->z == NULL ? ldx : job->ldz, NULL, NULL, NULL,
-                 sum, squares);
-    } else if (scale != NULL && r != NULL) {
+    if (b->z != NULL && again) {
+        sum_rows(job, b, b->z, job->p->lds, NULL, NULL, NULL, sum, squares);
+    } else if (b->z != NULL && scale == NULL && r != NULL) {
+        sum_rows(job, b, x, ldx, NULL, r, b->z, sum, squares);
+    } else if (b->z != NULL || (scale != NULL && r == NULL)) {
         sum_rows(job, b, x, ldx, scale, r, b->z, sum, squares);
     } else if (scale != NULL) {
-        sum_rows(job, b, x, ldx, scale, NULL, b->z, sum, squares);
+        sum_rows(job, b, x, ldx, scale, r, NULL, sum, squares);
     } else if (r != NULL) {
-        sum_rows(job, b, x, ldx, NULL, r, b->z, sum, squares);
+        sum_rows(job, b, x, ldx, NULL, r, NULL, sum, squares);
     } else {
-        sum_rows(job, b, x, ldx, NULL, NULL, b->z, sum, squares);
+        sum_rows(job, b, x, ldx, NULL, NULL, NULL, sum, squares);
     }
     if (NORM_CENTERED) {
         v_sum8(sum, b->sum);
@@ -338,24 +348,38 @@ ROW_INLINE vf normal(vf z, row_numbers r, int weighted, vf w, int biased, vf b)
     return weighted ? v_mul(t, w) : biased ? v_add(t, b) : t;
 }
 
-/* Output of `count` rows, `n` (1 .. VF_W) elements from j on. */
-ROW_INLINE void out_step(size_t count, int stream, size_t j, size_t n, const float *Z, size_t ldz,
-                         const row_numbers *r, const float *weight, const float *bias, float *Y,
-                         size_t ldy)
+/* What the output of some rows is made of; scale, r, weight and bias are NULL or not. */
+typedef struct out_from {
+    const float *x, *scale, *r, *weight, *bias;
+    size_t ldx, ldr;
+    size_t ahead; /* rows from this to that of the next block */
+} out_from;
+
+ROW_INLINE vf out_load(const float *p, size_t n)
 {
-    vf w = v_zero(), b = v_zero();
-    if (weight != NULL) {
-        w = n == VF_W ? v_load(weight + j) : v_load_n(weight + j, n);
-    }
-    if (bias != NULL) {
-        b = n == VF_W ? v_load(bias + j) : v_load_n(bias + j, n);
+    return p == NULL ? v_zero() : n == VF_W ? v_load(p) : v_load_n(p, n);
+}
+
+/* Output of `count` rows, `n` (1 .. VF_W) elements from j on. */
+ROW_INLINE void out_step(size_t count, int stream, size_t j, size_t n, out_from f,
+                         const row_numbers *r, float *Y, size_t ldy)
+{
+    const vf s = out_load(f.scale != NULL ? f.scale + j : NULL, n);
+    const vf w = out_load(f.weight != NULL ? f.weight + j : NULL, n);
+    const vf b = out_load(f.bias != NULL ? f.bias + j : NULL, n);
+    if (stream) { /* the next block, into the second cache */
+        __builtin_prefetch(f.x + f.ahead * f.ldx + j, 0, 2);
+        if (f.r != NULL) {
+            __builtin_prefetch(f.r + f.ahead * f.ldr + j, 0, 2);
+        }
     }
     UNROLL_LANES
     for (size_t i = 0; i < count; i++) {
-        const float *z = Z + i * ldz + j;
         float *y = Y + i * ldy + j;
-        const vf a = normal(n == VF_W ? v_load(z) : v_load_n(z, n), r[i], weight != NULL, w,
-                            bias != NULL, b);
+        vf z = out_load(f.x + i * f.ldx + j, n);
+        z = f.scale != NULL ? v_mul(z, s) : z;
+        z = f.r != NULL ? v_add(z, out_load(f.r + i * f.ldr + j, n)) : z;
+        const vf a = normal(z, r[i], f.weight != NULL, w, f.bias != NULL, b);
         if (n < VF_W) {
             v_store_n(y, a, n);
         } else if (stream) {
@@ -366,13 +390,21 @@ ROW_INLINE void out_step(size_t count, int stream, size_t j, size_t n, const flo
     }
 }
 
-/* Output of `count` rows from `row` on; count, stream and which of weight and bias there are, are
- * constants. The rows are streamed from the first aligned column of the first of them on. */
+/* Output of `count` rows from `row` on; count, stream and which of scale, r, weight and bias there
+ * are, are constants where that matters. A row is streamed from its first aligned column on. */
 ROW_INLINE void out_rows(size_t count, int stream, const norm_job *job, const norm_block *b,
-                         size_t row, const float *weight, const float *bias)
+                         size_t row, const float *scale, const float *residual, const float *weight,
+                         const float *bias)
 {
-    const size_t n = job->cols, ldz = b->z != NULL ? job->ldz : job->ldx, ldy = job->ldy;
-    const float *z = (b->z != NULL ? b->z : b->x) + row * ldz;
+    const size_t n = job->cols, ldy = job->ldy, ldx = b->z != NULL ? job->p->lds : job->ldx;
+    const out_from f = {.x = (b->z != NULL ? b->z : b->x) + row * ldx,
+                        .scale = scale,
+                        .r = residual != NULL ? residual + row * job->p->ldr : NULL,
+                        .weight = weight,
+                        .bias = bias,
+                        .ldx = ldx,
+                        .ldr = job->p->ldr,
+                        .ahead = b->rows};
     float *y = b->y + row * ldy;
     row_numbers r[OUT_ROWS];
     UNROLL_LANES
@@ -384,15 +416,15 @@ ROW_INLINE void out_rows(size_t count, int stream, const norm_job *job, const no
         const size_t past = (uintptr_t)y / sizeof *y % VF_W;
         const size_t head = past == 0 ? 0 : VF_W - past < n ? VF_W - past : n;
         if (head > 0) {
-            out_step(count, 0, 0, head, z, ldz, r, weight, bias, y, ldy);
+            out_step(count, 0, 0, head, f, r, y, ldy);
             j = head;
         }
     }
     for (; j + VF_W <= n; j += VF_W) {
-        out_step(count, stream, j, VF_W, z, ldz, r, weight, bias, y, ldy);
+        out_step(count, stream, j, VF_W, f, r, y, ldy);
     }
     if (j < n) {
-        out_step(count, 0, j, n - j, z, ldz, r, weight, bias, y, ldy);
+        out_step(count, 0, j, n - j, f, r, y, ldy);
     }
 }
 
@@ -400,14 +432,17 @@ ROW_INLINE void out_rows(size_t count, int stream, const norm_job *job, const no
 static void out_row(const norm_job *job, const norm_block *b, size_t row)
 {
     const float *weight = job->p->weight, *bias = NORM_CENTERED ? job->p->bias : NULL;
-    if (weight != NULL && bias != NULL) {
-        out_rows(1, 0, job, b, row, weight, bias);
+    const float *scale = b->z == NULL ? job->p->scale : NULL, *r = b->z == NULL ? b->r : NULL;
+    if (scale != NULL || r != NULL) {
+        out_rows(1, 0, job, b, row, scale, r, weight, bias);
+    } else if (weight != NULL && bias != NULL) {
+        out_rows(1, 0, job, b, row, NULL, NULL, weight, bias);
     } else if (weight != NULL) {
-        out_rows(1, 0, job, b, row, weight, NULL);
+        out_rows(1, 0, job, b, row, NULL, NULL, weight, NULL);
     } else if (bias != NULL) {
-        out_rows(1, 0, job, b, row, NULL, bias);
+        out_rows(1, 0, job, b, row, NULL, NULL, NULL, bias);
     } else {
-        out_rows(1, 0, job, b, row, NULL, NULL);
+        out_rows(1, 0, job, b, row, NULL, NULL, NULL, NULL);
     }
 }
 
@@ -415,14 +450,19 @@ static void out_row(const norm_job *job, const norm_block *b, size_t row)
  * 2^-96 or z * 2^96, with eps in proportion. NaN where that has no numbers either. */
 static void out_odd_row(const norm_job *job, const norm_block *b, size_t row)
 {
-    const float *z = b->z != NULL ? b->z + row * job->ldz : b->x + row * job->ldx;
+    const float *x = b->z != NULL ? b->z + row * job->p->lds : b->x + row * job->ldx;
+    const float *scale = b->z == NULL ? job->p->scale : NULL;
+    const float *r = b->z == NULL && b->r != NULL ? b->r + row * job->p->ldr : NULL;
     const float factor = b->inverse[row] > 0 ? 0x1p96f : 0x1p-96f;
     const t2k_norm_params p = {
         .weight = job->p->weight, .bias = job->p->bias, .eps = job->p->eps * factor * factor};
     norm_block one = {.rows = 1, .y = b->y + row * job->ldy};
     const norm_job scaled = {.cols = job->cols, .ldx = job->ldy, .p = &p, .ldy = job->ldy};
     for (size_t j = 0; j < job->cols; j++) {
-        one.y[j] = z[j] * factor;
+        float z = x[j];
+        z = scale != NULL ? z * scale[j] : z;
+        z = r != NULL ? z + r[j] : z;
+        one.y[j] = z * factor;
     }
     one.x = one.y;
     block_begin(&scaled, &one);
@@ -433,34 +473,52 @@ static void out_odd_row(const norm_job *job, const norm_block *b, size_t row)
     out_row(&scaled, &one, 0);
 }
 
-/* Output of a block; what layers have is done OUT_ROWS rows at a time. */
+/* Output of a block that has what layers have. */
+ROW_INLINE void out_block(const norm_job *job, const norm_block *b, const float *scale,
+                          const float *r, const float *weight, const float *bias)
+{
+    size_t i = 0;
+    for (; job->stream && i < b->rows; i++) {
+        out_rows(1, 1, job, b, i, scale, r, weight, bias);
+    }
+    for (; i + OUT_ROWS <= b->rows; i += OUT_ROWS) {
+        out_rows(OUT_ROWS, 0, job, b, i, scale, r, weight, bias);
+    }
+    for (; i + 2 <= b->rows; i += 2) {
+        out_rows(2, 0, job, b, i, scale, r, weight, bias);
+    }
+    for (; i < b->rows; i++) {
+        out_rows(1, 0, job, b, i, scale, r, weight, bias);
+    }
+}
+
 static void block_end(const norm_job *job, const norm_block *b)
 {
     const float *weight = job->p->weight, *bias = NORM_CENTERED ? job->p->bias : NULL;
+    const float *scale = b->z == NULL ? job->p->scale : NULL, *r = b->z == NULL ? b->r : NULL;
     const int usual = weight != NULL && (bias != NULL || !NORM_CENTERED) && !b->odd;
-    const int stream = usual && job->stream, together = usual && job->ldy % VF_W == 0;
-    size_t i = 0;
-    for (; stream && together && i + OUT_ROWS <= b->rows; i += OUT_ROWS) {
-        out_rows(OUT_ROWS, 1, job, b, i, weight, bias);
-    }
-    for (; stream && together && i + 2 <= b->rows; i += 2) {
-        out_rows(2, 1, job, b, i, weight, bias);
-    }
-    for (; stream && i < b->rows; i++) {
-        out_rows(1, 1, job, b, i, weight, bias);
-    }
-    for (; usual && i + OUT_ROWS <= b->rows; i += OUT_ROWS) {
-        out_rows(OUT_ROWS, 0, job, b, i, weight, bias);
-    }
-    for (; usual && i + 2 <= b->rows; i += 2) {
-        out_rows(2, 0, job, b, i, weight, bias);
-    }
-    for (; i < b->rows; i++) {
-        if (b->inverse[i] > 0 && b->inverse[i] < INFINITY) {
-            out_row(job, b, i);
-        } else {
-            out_odd_row(job, b, i);
+    if (usual && scale == NULL && r == NULL) {
+        out_block(job, b, NULL, NULL, weight, bias);
+    } else if (usual && scale == NULL) {
+        out_block(job, b, NULL, r, weight, bias);
+    } else if (usual && r != NULL) {
+        out_block(job, b, scale, r, weight, bias);
+    } else {
+        for (size_t i = 0; i < b->rows; i++) {
+            if (b->inverse[i] > 0 && b->inverse[i] < INFINITY) {
+                out_row(job, b, i);
+            } else {
+                out_odd_row(job, b, i);
+            }
         }
+    }
+}
+
+static void block_open(norm_block *b)
+{
+    b->odd = 0;
+    for (size_t i = BLOCK_ROWS; i < STAT_ROWS; i++) {
+        b->sum[i] = b->squares[i] = 0.0f;
     }
 }
 
@@ -468,34 +526,27 @@ static __attribute__((noinline)) void norm_rows(size_t rows, size_t cols, const 
                                                 size_t ldx, const t2k_norm_params *p, float *Y,
                                                 size_t ldy)
 {
-    float scratch[SCRATCH_FLOATS];
-    const int mixed = p->scale != NULL || p->residual != NULL;
+    const size_t operands = p->residual != NULL || p->sum != NULL ? 2 : 1;
     const size_t width = (cols + VF_W - 1) / VF_W * VF_W;
-    const size_t scratch_fit = SCRATCH_FLOATS / SCRATCH_BLOCKS / width;
-    const int in_scratch = mixed && p->stream && p->sum == NULL && scratch_fit > 0;
-    float *Z = p->sum != NULL ? p->sum : in_scratch ? scratch : mixed ? Y : NULL;
+    const size_t page = operands > 1 ? STREAM_MIXED_FLOATS : STREAM_FLOATS;
+    const size_t fit = p->stream ? page / width : BLOCK_FLOATS / operands / width / 2 * 2;
+    const size_t least = p->stream ? 1 : 2; /* two rows share weight and bias */
+    const size_t most = fit < least ? least : fit < BLOCK_ROWS ? fit : BLOCK_ROWS;
     const norm_job job = {.cols = cols,
                           .ldx = ldx,
                           .p = p,
-                          .ldz = p->sum != NULL ? p->lds
-                                 : in_scratch   ? width
-                                                : ldy,
                           .ldy = ldy,
-                          .stream = p->stream && Z != Y};
-    const size_t fit = in_scratch ? scratch_fit : BLOCK_FLOATS / width / 2 * 2;
-    const size_t least = in_scratch ? 1 : 2; /* two rows share weight and bias */
-    const size_t most = fit < least ? least : fit < BLOCK_ROWS ? fit : BLOCK_ROWS;
+                          .stream = p->stream && X != Y && p->residual != Y};
     norm_block block[2];
-    memset(block, 0, sizeof block);
+    block_open(&block[0]);
+    block_open(&block[1]);
     for (size_t i = 0, turn = 0; i < rows + most; i += most, turn ^= 1) {
         norm_block *now = &block[turn], *last = &block[turn ^ 1];
         if (i < rows) {
             now->rows = rows - i < most ? rows - i : most;
             now->x = X + i * ldx;
             now->r = p->residual != NULL ? p->residual + i * p->ldr : NULL;
-            now->z = in_scratch  ? scratch + turn % SCRATCH_BLOCKS * (scratch_fit * width)
-                     : Z != NULL ? Z + i * job.ldz
-                                 : NULL;
+            now->z = p->sum != NULL ? p->sum + i * p->lds : NULL;
             now->y = Y + i * ldy;
             block_begin(&job, now);
         }

@@ -1,10 +1,10 @@
 /* Norms of short rows, VF_W rows at a time, one row a lane: the rows are transposed in blocks of
- * four columns, the last of which may overlap the one before, so that everything but that is
- * vertical. The tree of the sums is that of tmpl/reduce.h without the lanes that are +0. */
+ * four columns, the last of which may overlap the one before, or one by one where there are fewer,
+ * so that everything but that is vertical. The tree of the sums is that of tmpl/reduce.h without
+ * the lanes that are +0. */
 #include "tmpl/norm.h"
 
 #if VF_W > 1
-#define COLUMNS_LEAST 4
 #define COLUMNS_GROUPS 4
 #define COLUMNS_MOST 32
 
@@ -33,7 +33,14 @@ ROW_INLINE vf columns_tree(size_t count, vf c[COLUMNS_MOST])
 ROW_INLINE void columns_load(size_t cols, const float *x, size_t ldx, const float *scale,
                              const float *r, size_t ldr, float *z)
 {
-    for (size_t j = 0; j < cols; j += 4) {
+    for (size_t i = 0; cols < 4 && i < VF_W; i++) {
+        for (size_t j = 0; j < cols; j++) {
+            float a = x[i * ldx + j];
+            a = scale != NULL ? a * scale[j] : a;
+            z[j * VF_W + i] = r != NULL ? a + r[i * ldr + j] : a;
+        }
+    }
+    for (size_t j = 0; cols >= 4 && j < cols; j += 4) {
         const size_t at = columns_at(j, cols);
         vf a[4], b[4];
         v_load_rows4(x + at, ldx, a);
@@ -61,7 +68,12 @@ ROW_INLINE void columns_load(size_t cols, const float *x, size_t ldx, const floa
 
 ROW_INLINE void columns_store(size_t cols, const float *z, float *y, size_t ldy)
 {
-    for (size_t j = 0; j < cols; j += 4) {
+    for (size_t i = 0; cols < 4 && i < VF_W; i++) {
+        for (size_t j = 0; j < cols; j++) {
+            y[i * ldy + j] = z[j * VF_W + i];
+        }
+    }
+    for (size_t j = 0; cols >= 4 && j < cols; j += 4) {
         const size_t at = columns_at(j, cols);
         vf a[4];
         T2K_UNROLL
@@ -194,7 +206,7 @@ static void norm_any(size_t rows, size_t cols, const float *X, size_t ldx,
 {
     t2k_norm_params p = *params;
 #if VF_W > 1
-    while (rows > 0 && cols >= COLUMNS_LEAST && cols <= COLUMNS_MOST) {
+    while (rows > 0 && cols > 0 && cols <= COLUMNS_MOST) {
         const size_t done = cols <= 8    ? columns_rows_8(rows, cols, X, ldx, &p, Y, ldy)
                             : cols <= 12 ? columns_rows_12(rows, cols, X, ldx, &p, Y, ldy)
                             : cols <= 16 ? columns_rows_16(rows, cols, X, ldx, &p, Y, ldy)

@@ -259,12 +259,12 @@ T2K_API t2k_status t2k_layer_norm_team(t2k_team *team, int64_t rows, int64_t col
 
 /* z = X[i,:] + residual[i,:] (optional, rounded), which is also written to sum[i,:] unless sum is
  * NULL: the residual stream of pre-norm models; then Y[i,:] = z / sqrt(mean(z^2) + eps) * weight.
- * arXiv 1910.07467. X, residual, sum, Y (rows, cols); weight (cols) or NULL. sum or Y, not both, may
- * be X, and likewise residual, with the same stride. eps >= 0. A row with a NaN or infinite z becomes
- * NaN, and so does one of zeros with eps = 0; one whose squares overflow is computed from z * 2^-96,
- * and one whose squares vanish with eps = 0 from z * 2^96 (PyTorch: zeros, and infinities). Error <=
- * (cols/128 + 8) * 2^-24 * |Y| + 2^-148, except that squares below 2^-126 have the precision of
- * denormals. */
+ * arXiv 1910.07467. X, residual, sum, Y (rows, cols); weight (cols) or NULL. sum or Y, not both,
+ * may be X, and likewise residual, with the same stride. eps >= 0. A row with a NaN or infinite z
+ * becomes NaN, and so does one of zeros with eps = 0; one whose squares overflow is computed from z
+ * * 2^-96, and one whose squares vanish with eps = 0 from z * 2^96 (PyTorch: zeros, and
+ * infinities). Error <= (cols/128 + 8) * 2^-24 * |Y| + 2^-148, except that squares below 2^-126
+ * have the precision of denormals. */
 T2K_API t2k_status t2k_rms_norm(int64_t rows, int64_t cols, const float *X, int64_t ldx,
                                 const float *residual, int64_t ldr, const float *weight, float eps,
                                 float *sum, int64_t lds, float *Y, int64_t ldy);
@@ -330,8 +330,8 @@ T2K_API void t2k_philox4x32(const uint32_t counter[4], const uint32_t key[2], ui
 
 typedef enum t2k_mask_kind {
     T2K_MASK_NONE = 0,
-    T2K_MASK_BOOL = 1, /* uint8_t: nonzero = blocked */
-    T2K_MASK_ADD = 2,  /* float, added to the scaled scores; -Inf = blocked */
+    T2K_MASK_BOOL = 1,  /* uint8_t: nonzero = blocked */
+    T2K_MASK_ADD = 2,   /* float, added to the scaled scores; -Inf = blocked */
     T2K_MASK_CAUSAL = 3 /* made inside: key s > l + keys - queries is blocked for query l */
 } t2k_mask_kind;
 
@@ -348,14 +348,13 @@ typedef enum t2k_empty_row {
  * joint (L, N, 3E) projection need no copy. The mask's element (item, head, l, s) lies at
  *   mask[item * mask_item + head * mask_head + l * mask_row + s] (strides may be 0).
  * A blocked key contributes nothing, not even a NaN of its v. keys = 0 counts as all blocked.
- * T2K_MASK_CAUSAL reads no mask: the last query sees all keys, each one before it one key less. With
- * as many keys as queries that is the usual triangle; with more, the queries are the last of a longer
- * sequence whose keys and values were kept. Queries given in parts, each with the keys up to its last
- * one, give the bits of one call with all of them.
- * Where kv_heads is not 0, k and v have that many heads only, and head h of q uses head
- * h / (heads / kv_heads) of theirs; heads must be a multiple of it.
- * size may also be that of the structure up to mask_row, as it was first; kv_heads is 0 then.
- * Strides >= 0; the rows of out must not overlap; head_dim <= 1024. */
+ * T2K_MASK_CAUSAL reads no mask: the last query sees all keys, each one before it one key less.
+ * With as many keys as queries that is the usual triangle; with more, the queries are the last of a
+ * longer sequence whose keys and values were kept. Queries given in parts, each with the keys up to
+ * its last one, give the bits of one call with all of them. Where kv_heads is not 0, k and v have
+ * that many heads only, and head h of q uses head h / (heads / kv_heads) of theirs; heads must be a
+ * multiple of it. size may also be that of the structure up to mask_row, as it was first; kv_heads
+ * is 0 then. Strides >= 0; the rows of out must not overlap; head_dim <= 1024. */
 typedef struct t2k_attention_args {
     size_t size; /* sizeof(t2k_attention_args) */
     int64_t queries, keys, items, heads, head_dim;

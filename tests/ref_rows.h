@@ -16,7 +16,8 @@ void ref_softmax(size_t n, const float *x, double *y, double *allowed);
 void ref_layer_norm(size_t n, const float *x, const float *scale, const float *residual,
                     const float *weight, const float *bias, float eps, double *y, double *allowed);
 
-/* One row of RMS norm; z (n) as t2k.h defines it, the rest in double; allowed (n): t2k.h's bound. */
+/* One row of RMS norm; z (n) as t2k.h defines it, the rest in double; allowed (n): t2k.h's bound.
+ */
 void ref_rms_norm(size_t n, const float *x, const float *residual, const float *weight, float eps,
                   float *z, double *y, double *allowed);
 

@@ -8,14 +8,18 @@
 static const char help[] =
     "usage: t2 info [--json]\n\n"
     "Prints every instruction set (ISA) of this build, whether it is used and why not, the number\n"
-    "of threads and its reason, the CPU, version and compiler.\n\n"
+    "of threads and its reason, what serves the numerics classes fast and bf16, the CPU, version "
+    "and\n"
+    "compiler.\n\n"
     "  --json   one JSON object on standard output\n"
     "  --help   this text\n";
 
 static void print_text(const char *cpu)
 {
-    printf("t2 %s, compiled by %s\ncpu      %s\nisa      %s\nthreads  %d (%s)\n\n", t2k_version(),
+    printf("t2 %s, compiled by %s\ncpu      %s\nisa      %s\nthreads  %d (%s)\n", t2k_version(),
            t2_cli_compiler(), cpu, t2k_isa_name(), t2k_get_num_threads(), t2k_threads_reason());
+    printf("fast     %s\nbf16     %s\n\n", t2k_numerics_note(T2K_FAST),
+           t2k_numerics_note(T2K_BF16));
     for (int i = 0; i < t2k_isa_count(); i++) {
         t2k_isa_info info;
         t2k_isa_get(i, &info);
@@ -36,6 +40,10 @@ static void print_json(const char *cpu)
     printf(",\"isa\":\"%s\",\"threads\":%d,\"threads_reason\":", t2k_isa_name(),
            t2k_get_num_threads());
     t2_cli_json_string(stdout, t2k_threads_reason());
+    printf(",\"fast\":");
+    t2_cli_json_string(stdout, t2k_numerics_note(T2K_FAST));
+    printf(",\"bf16\":");
+    t2_cli_json_string(stdout, t2k_numerics_note(T2K_BF16));
     printf(",\"isas\":[");
     for (int i = 0; i < t2k_isa_count(); i++) {
         t2k_isa_info info;

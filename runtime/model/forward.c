@@ -197,8 +197,8 @@ t2_status t2_forward(t2_session *session, const t2_forward_args *args, t2_error 
         status = reserve(session, args->length * args->items, err);
     }
     if (status == T2_OK) {
-        status = t2_mask_resolve(&args->mask, args->length, args->length, config->heads,
-                                 &run.mask, err);
+        status =
+            t2_mask_resolve(&args->mask, args->length, args->length, config->heads, &run.mask, err);
     }
     if (status != T2_OK) {
         return status;

@@ -101,7 +101,7 @@ static int att_is_edge(size_t queries, struct att_block *b)
     for (; q < queries; q++) {
         const uint64_t open = ~att_blocked_bits(b, q) & all;
         if (open != 0) {
-            see = (ptrdiff_t)__builtin_popcountll(open) - (ptrdiff_t)q;
+            see = (open == UINT64_MAX ? 64 : __builtin_ctzll(~open)) - (ptrdiff_t)q;
             break;
         }
     }

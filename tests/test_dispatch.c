@@ -309,10 +309,9 @@ Test(dispatch, product_groups_fit_their_drivers)
         if (g == NULL) {
             continue;
         }
-        cr_expect(g->mr > 0 && g->nr > 0 && g->mc > 0 && g->nc > 0);
+        cr_expect(g->mr > 0 && g->nr > 0 && g->mc > 0);
         cr_expect_eq(g->mc % g->mr, 0, "%s", names->isa[i].name);
-        cr_expect_eq(g->nc % g->nr, 0, "%s", names->isa[i].name);
-        cr_expect_leq((g->mc + g->nc) * T2K_CHUNK_K * sizeof(float), T2K_WORKSPACE_BYTES, "%s",
+        cr_expect_leq(g->mc * T2K_CHUNK_K * sizeof(float), T2K_WORKSPACE_BYTES, "%s",
                       names->isa[i].name);
     }
 }

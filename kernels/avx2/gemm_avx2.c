@@ -15,7 +15,6 @@
 /* 336 KB of A: the largest block that leaves room in an L2 of 512 KB, and the notebook's 320 rows.
  */
 #define GEMM_MC 336
-#define GEMM_NC 1024
 #define GEMM_FEW 10
 #define GEMM_AHEAD 32 /* 2 KB: some 200 cycles at 6 per step, the latency of L3 */
 #define GEMM_MASKED 1

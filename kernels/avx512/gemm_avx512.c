@@ -13,7 +13,6 @@
 #define GEMM_NV 2
 #define GEMM_TALL 12
 #define GEMM_MC 480 /* 480 KB of A: half of the 1 MB or more of L2 that these CPUs have */
-#define GEMM_NC 1024
 #define GEMM_FEW 12
 #define GEMM_AHEAD 16 /* 2 KB: 200 cycles and more, the latency of L3 */
 #define GEMM_MASKED 1

@@ -11,7 +11,6 @@
 #define GEMM_NV 4
 #define GEMM_TALL 12
 #define GEMM_MC 240 /* 240 KB of A: half of a 512 KB L2 */
-#define GEMM_NC 1024
 #define GEMM_FEW 10
 #define GEMM_AHEAD 16 /* 1 KB: 190 cycles at 12 per step */
 #define GEMM_MASKED 0

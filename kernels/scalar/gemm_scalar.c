@@ -10,7 +10,6 @@
 #define GEMM_NV 4
 #define GEMM_TALL 4
 #define GEMM_MC 128
-#define GEMM_NC 512
 #define GEMM_FEW 4
 #define GEMM_AHEAD 1
 #define GEMM_MASKED 0

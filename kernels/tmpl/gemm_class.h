@@ -51,7 +51,6 @@ t2k_gemm_group T2K_FN(gemm_rounded) = {
     .mr = GEMM_MR,
     .nr = GEMM_NR,
     .mc = GEMM_MC,
-    .nc = GEMM_NC,
     .few = GEMM_FEW,
     .direct_step = GEMM_MASKED ? 1 : VF_W,
     .pack_a = gemm_pack_a_rounded,

@@ -1,6 +1,6 @@
 /* The kernels of tmpl/gemm_ukr.h for every height and width, and what the driver calls: block,
  * strip, scale and the group itself. Included last by gemm_<isa>.c, which also defines
- * GEMM_MC, GEMM_NC, GEMM_FEW (see t2k_gemm_group). */
+ * GEMM_MC, GEMM_FEW (see t2k_gemm_group). */
 #ifndef T2K_TMPL_GEMM_GROUP_H
 #define T2K_TMPL_GEMM_GROUP_H
 
@@ -348,7 +348,6 @@ t2k_gemm_group T2K_FN(gemm) = {
     .mr = GEMM_MR,
     .nr = GEMM_NR,
     .mc = GEMM_MC,
-    .nc = GEMM_NC,
     .few = GEMM_FEW,
     .strip_panels = {GEMM_WIDE(GEMM_WIDE_PANELS)},
     .direct_step = GEMM_MASKED ? 1 : VF_W,

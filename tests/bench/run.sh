@@ -21,14 +21,15 @@ json() { python3 -c "import json, sys; d = json.load(open(sys.argv[1])); print($
 # Small shapes of every operation; one that is sampled and one with several chunks of k.
 cat > "$dir/sizes.txt" <<'TEXT'
 # every operation, small
-sgemm,sgemm_nt,sgemm_tn,sgemm_tt,sgemm_packed 33x65x67
+sgemm,sgemm_nt,sgemm_tn,sgemm_tt,sgemm_packed,sgemm_fast,sgemm_bf16 33x65x67
 sgemm_packed 1x64x600
 sgemm_batched 6x10x11x33
-svd_rebuild 40x50x30
+svd_rebuild,svd_rebuild_dense 40x50x30
 attention,attention_causal 19x2x2x16
-softmax,layer_norm,layer_norm_residual 7x130
+attention_decode 2x19x2x2x16
+softmax,layer_norm,layer_norm_residual,rms_norm,rms_norm_residual 7x130
 mean,embedding,scale_columns 9x33
-exp,relu,add,dropout 1000
+exp,gelu,gelu_tanh,silu,relu,add,dropout 1000
 model 5x2
 TEXT
 # One round of each case, as short as can be.

@@ -90,9 +90,9 @@ typedef void t2k_gemm_lines_fn(size_t m, size_t kc, const float *A, size_t a_m, 
                                const t2k_gemm_out *out);
 
 typedef const struct t2k_gemm_group {
-    size_t mr, nr; /* tile of the micro-kernel */
-    size_t mc;     /* rows per packed block of A (stays in L2): a multiple of mr */
-    size_t few;    /* up to this many rows A is read in place */
+    size_t mr, nr;                 /* tile of the micro-kernel */
+    size_t mc;                     /* rows per packed block of A (stays in L2): a multiple of mr */
+    size_t few;                    /* up to this many rows A is read in place */
     unsigned char strip_panels[8]; /* panels that `strip` walks at once, by rows; 0: one */
     size_t direct_step;            /* n has to be a multiple of this for B in place */
     t2k_gemm_pack_a_fn *pack_a;

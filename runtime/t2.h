@@ -291,6 +291,10 @@ typedef struct t2_forward_args {
     int *experts;        /* out: (num_layers) the chosen ones; or NULL */
     float *means;        /* out: (num_layers) mean of each attention output; or NULL */
     t2_choice *choice;   /* out: why no expert could be chosen, also after failure; or NULL */
+    /* Experts from files replace the model's own choice, for all layers: `experts` becomes -1. */
+    const struct t2_adaptation *adaptation; /* NULL: the one in use in the session's adapter */
+    const int64_t *expert_rows; /* (L, N) rows of the adaptation, -1: the base; NULL: 0 for all */
+    uint64_t *tag;              /* out: of the adaptation that was used, 0 for none; or NULL */
 } t2_forward_args;
 
 /* One forward pass in one parallel region. The result has the same bits on every CPU and for any
@@ -420,6 +424,7 @@ T2_API t2_status t2_generate(t2_session *session, const t2_generate_args *args, 
 }
 #endif
 
+#include "t2_adapt.h"
 #include "t2_experts.h"
 
 #endif

@@ -119,14 +119,25 @@ t2k_status t2k_pack_b_class(t2k_numerics numerics, t2k_transpose trans_b, int64_
     if ((uintptr_t)packed % T2K_ALIGN != 0) {
         return T2K_ERR_ALIGN;
     }
+    return t2k_pack_panels(&job, t2k_pack_header(table, numerics, k, n, packed));
+}
+
+float *t2k_pack_header(const t2k_table *table, t2k_numerics numerics, int64_t k, int64_t n,
+                       void *packed)
+{
     const header head = header_of(table, numerics, k, n);
     memcpy(packed, &head, sizeof head);
-    if (k == 0 || n == 0) {
+    return (float *)(void *)((unsigned char *)packed + sizeof head);
+}
+
+t2k_status t2k_pack_panels(const t2k_gemm_job *job, float *panels)
+{
+    if (job->k == 0 || job->n == 0) {
         return T2K_OK;
     }
-    packing work = {&job, (float *)((unsigned char *)packed + sizeof head)};
-    return t2k_parallel_team(t2k_threads_for_work((double)k * (double)n / 2.0), 0, pack_body,
-                             &work);
+    packing work = {job, panels};
+    return t2k_parallel_team(t2k_threads_for_work((double)job->k * (double)job->n / 2.0), 0,
+                             pack_body, &work);
 }
 
 /* The blob's class and panels, for a job that is otherwise checked. */

@@ -22,6 +22,7 @@ int t2_cli_eval(int argc, char **argv);
 int t2_cli_info(int argc, char **argv);
 int t2_cli_inspect(int argc, char **argv);
 int t2_cli_init(int argc, char **argv);
+int t2_cli_expert(int argc, char **argv);
 
 /* "t2: <text>" on stderr; returns `code`. */
 int t2_cli_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -42,6 +43,9 @@ int t2_cli_double(const char *text, double low, double high, double *value);
 
 /* Prints `text` as a JSON string with its quotes; bytes that are no UTF-8 become U+FFFD. */
 void t2_cli_json_string(FILE *out, const char *text);
+
+/* Prints `text` for a terminal: control characters are escaped. */
+void t2_cli_text(FILE *out, const char *text);
 
 /* The text of a token; U+FFFD for an id that the vocabulary does not name. */
 const char *t2_cli_token_text(const t2_vocab *vocab, int64_t token);

@@ -114,6 +114,14 @@ int t2_cli_double(const char *text, double low, double high, double *value)
     return 1;
 }
 
+void t2_cli_text(FILE *out, const char *text)
+{
+    t2_text shown = {0};
+    t2_text_escaped(&shown, text);
+    fputs(shown.data != NULL ? shown.data : "", out);
+    t2_text_free(&shown);
+}
+
 void t2_cli_json_string(FILE *out, const char *text)
 {
     t2_text json = {0};

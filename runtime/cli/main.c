@@ -10,6 +10,7 @@ static const struct {
 } commands[] = {
     {"run", t2_cli_run, "run a model on token ids, or continue a prompt"},
     {"eval", t2_cli_eval, "greedy accuracy of a character model on a list of tasks"},
+    {"expert", t2_cli_expert, "make, mix, show, import and merge experts"},
     {"init", t2_cli_init, "create a model folder with freshly initialised weights"},
     {"inspect", t2_cli_inspect, "list the tensors of safetensors files"},
     {"info", t2_cli_info, "instruction sets, threads and versions on this machine"},

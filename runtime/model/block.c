@@ -91,9 +91,15 @@ void t2_block_unload(t2_block *block)
 
 /* ---- one pass ------------------------------------------------------------------------------ */
 
-t2k_status t2_linear_team(t2k_team *team, const t2_linear *linear, int64_t rows, const float *x,
-                          float *y, int64_t ldy, t2k_activation activation, const float *residual)
+t2k_status t2_linear_team(t2k_team *team, const t2_linear *linear, const t2_overlay_call *overlays,
+                          int64_t rows, const float *x, float *y, int64_t ldy,
+                          t2k_activation activation, const float *residual)
 {
+    const t2_overlay *overlay = overlays != NULL ? overlays->overlays[linear->index] : NULL;
+    if (overlay != NULL) {
+        return t2_overlay_team(team, overlay, overlays, linear, rows, x, y, ldy, activation,
+                               residual);
+    }
     t2k_epilogue epilogue = {.size = sizeof epilogue,
                              .bias = linear->bias,
                              .activation = activation,
@@ -117,7 +123,7 @@ static t2k_status project(t2k_team *team, const t2_block *block, const t2_worksp
         args->v = workspace->qkv + 2 * E;
         args->q_item = args->k_item = args->v_item = 3 * E;
         args->q_row = args->k_row = args->v_row = 3 * E * N;
-        return t2_linear_team(team, &block->in_proj, rows, pass->query, workspace->qkv, 3 * E,
+        return t2_linear_team(team, &block->in_proj, pass->overlays, rows, pass->query, workspace->qkv, 3 * E,
                               T2K_ACT_NONE, NULL);
     }
     float *q = workspace->qkv, *k = q + rows * E, *v = k + key_rows * E;
@@ -127,14 +133,14 @@ static t2k_status project(t2k_team *team, const t2_block *block, const t2_worksp
     args->q_item = args->k_item = args->v_item = E;
     args->q_row = args->k_row = args->v_row = E * N;
     t2k_status status =
-        t2_linear_team(team, &block->part[0], rows, pass->query, q, E, T2K_ACT_NONE, NULL);
+        t2_linear_team(team, &block->part[0], NULL, rows, pass->query, q, E, T2K_ACT_NONE, NULL);
     if (status == T2K_OK) {
         status =
-            t2_linear_team(team, &block->part[1], key_rows, pass->key, k, E, T2K_ACT_NONE, NULL);
+            t2_linear_team(team, &block->part[1], NULL, key_rows, pass->key, k, E, T2K_ACT_NONE, NULL);
     }
     if (status == T2K_OK) {
         status =
-            t2_linear_team(team, &block->part[2], key_rows, pass->value, v, E, T2K_ACT_NONE, NULL);
+            t2_linear_team(team, &block->part[2], NULL, key_rows, pass->value, v, E, T2K_ACT_NONE, NULL);
     }
     return status;
 }
@@ -165,7 +171,7 @@ static t2k_status attend(t2k_team *team, const t2_block *block, const t2_workspa
         status = t2k_attention_team(team, &args);
     }
     if (status == T2K_OK) {
-        status = t2_linear_team(team, &block->out_proj, pass->queries * pass->items,
+        status = t2_linear_team(team, &block->out_proj, pass->overlays, pass->queries * pass->items,
                                 workspace->heads, y, E, T2K_ACT_NONE, NULL);
     }
     return status;
@@ -195,7 +201,8 @@ static const float *choose(t2k_team *team, const t2_block *block, const t2_works
                            const t2_block_pass *pass, const float *y, t2_block_outcome *outcome)
 {
     int64_t E = block->config.embed_size;
-    int is_choice = block->config.kind == T2_BLOCK_EXPERTS;
+    int is_replaced = pass->overlays != NULL && pass->overlays->replaces_choice;
+    int is_choice = block->config.kind == T2_BLOCK_EXPERTS && !is_replaced;
     int is_auto = is_choice && pass->expert == T2_EXPERT_AUTO;
     if (is_auto || pass->want_mean) {
         outcome->status = t2k_mean_team(team, pass->queries * pass->items, E, y, E,
@@ -212,8 +219,10 @@ static const float *choose(t2k_team *team, const t2_block *block, const t2_works
         }
     } else if (is_choice) {
         outcome->chosen = pass->expert;
+    } else if (is_replaced) {
+        outcome->chosen = -1;
     }
-    return block->config.kind == T2_BLOCK_TRADITIONAL ? NULL : block->scales[outcome->chosen];
+    return is_replaced || block->config.kind == T2_BLOCK_TRADITIONAL ? NULL : block->scales[outcome->chosen];
 }
 
 t2_block_outcome t2_block_run_team(t2k_team *team, const t2_block *block,
@@ -234,11 +243,11 @@ t2_block_outcome t2_block_run_team(t2k_team *team, const t2_block *block,
     }
     outcome.status = norm(team, block, pass, 0, y, scale, pass->query, x);
     if (outcome.status == T2K_OK) {
-        outcome.status = t2_linear_team(team, &block->ff0, rows, x, workspace->hidden,
+        outcome.status = t2_linear_team(team, &block->ff0, pass->overlays, rows, x, workspace->hidden,
                                         block->ff0.out, T2K_ACT_RELU, NULL);
     }
     if (outcome.status == T2K_OK) {
-        outcome.status = t2_linear_team(team, &block->ff2, rows, workspace->hidden, pass->out, E,
+        outcome.status = t2_linear_team(team, &block->ff2, pass->overlays, rows, workspace->hidden, pass->out, E,
                                         T2K_ACT_NONE, x);
     }
     if (outcome.status == T2K_OK) {

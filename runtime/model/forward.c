@@ -3,6 +3,7 @@
  * every thread alike from the same mean. */
 #include "io/error.h"
 #include "model/model.h"
+#include "svf/adapter.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,11 @@ struct t2_session {
     t2_workspace workspace;
     float *x; /* (tokens, E): the stream between the layers */
     int64_t x_room;
+    t2_adapter *adapter; /* where its adaptation comes from; NULL: the model alone */
+    t2_hazard *hazard;
+    float *middle; /* what overlays need */
+    int64_t *rows; /* (tokens) rows of the adaptation's tables */
+    int64_t middle_room, rows_room;
 };
 
 static t2_status reserve(t2_session *session, int64_t tokens, t2_error *err)
@@ -56,9 +62,27 @@ void t2_session_destroy(t2_session *session)
 {
     if (session != NULL) {
         t2_workspace_free(&session->workspace);
+        t2_session_attach(session, NULL, NULL);
         free(session->x);
+        free(session->middle);
+        free(session->rows);
         free(session);
     }
+}
+
+t2_status t2_session_attach(t2_session *session, t2_adapter *adapter, t2_error *err)
+{
+    if (session == NULL || (adapter != NULL && adapter->model != session->model)) {
+        return t2_fail(err, T2_ERR_ARG, "no session, or an adapter of another model");
+    }
+    t2_hazard *hazard = adapter != NULL ? t2_hazard_create(adapter) : NULL;
+    if (adapter != NULL && hazard == NULL) {
+        return t2_fail(err, T2_ERR_NOMEM, "out of memory");
+    }
+    t2_hazard_destroy(session->hazard, session->adapter);
+    session->adapter = adapter;
+    session->hazard = hazard;
+    return T2_OK;
 }
 
 const t2_model *t2_session_model(const t2_session *session)
@@ -69,6 +93,7 @@ const t2_model *t2_session_model(const t2_session *session)
 struct run {
     const t2_session *session;
     const t2_forward_args *args;
+    const t2_overlay_call *overlays; /* NULL: the model alone */
     t2_strided_mask mask;
     t2k_dropout_key dropout_key;
     int64_t layer;            /* written by thread 0, as the rest: where it ended */
@@ -90,6 +115,7 @@ static t2_block_outcome run_blocks(t2k_team *team, struct run *run)
                           .items = args->items,
                           .mask = run->mask,
                           .expert = args->expert,
+                          .overlays = run->overlays,
                           .want_mean = args->means != NULL,
                           .dropout = args->training ? (float)model->config.dropout : 0.0f,
                           .dropout_key = run->dropout_key,
@@ -130,7 +156,7 @@ static void run_member(t2k_team *team, void *arg)
     }
     if (outcome.status == T2K_OK && outcome.choice == T2_CHOICE_OK) {
         outcome.status =
-            t2_linear_team(team, &model->fc_out, rows - skipped, session->x + skipped * E,
+            t2_linear_team(team, &model->fc_out, run->overlays, rows - skipped, session->x + skipped * E,
                            args->logits, V, T2K_ACT_NONE, NULL);
     }
     if (t2k_team_rank(team) == 0) {
@@ -185,20 +211,51 @@ static t2_status check_args(const t2_config *config, const t2_forward_args *args
     return check_ids(config, args, err);
 }
 
-t2_status t2_forward(t2_session *session, const t2_forward_args *args, t2_error *err)
+/* ---- experts -------------------------------------------------------------------------------- */
+
+/* Room for the overlays of a call, and each row's place in their tables. */
+static t2_status prepare_overlays(t2_session *session, const t2_adaptation *adaptation,
+                                  const t2_forward_args *args, t2_overlay_call *call,
+                                  t2_error *err)
 {
-    if (session == NULL || args == NULL) {
-        return t2_fail(err, T2_ERR_ARG, "session or arguments are missing");
+    int64_t tokens = args->length * args->items, middle = tokens;
+    if (adaptation->adapter->model != session->model) {
+        return t2_fail(err, T2_ERR_ARG, "the adaptation is of another model");
     }
+    if (!t2_multiply(&middle, adaptation->middle) ||
+        !t2_grow(&session->middle, &session->middle_room, middle, sizeof(float)) ||
+        !t2_grow(&session->rows, &session->rows_room, tokens, sizeof(int64_t))) {
+        return t2_fail(err, T2_ERR_NOMEM, "out of memory for the experts of %lld tokens",
+                       (long long)tokens);
+    }
+    *call = (t2_overlay_call){.overlays = adaptation->overlays,
+                              .middle = session->middle,
+                              .replaces_choice = 1};
+    if (args->expert_rows == NULL) {
+        return T2_OK;
+    }
+    call->rows = session->rows;
+    return t2_adaptation_rows_of(adaptation, tokens, args->expert_rows, session->rows, err);
+}
+
+/* ---- one call ------------------------------------------------------------------------------- */
+
+static t2_status run_all(t2_session *session, const t2_forward_args *args,
+                         const t2_adaptation *adaptation, t2_error *err)
+{
     const t2_config *config = &session->model->config;
     struct run run = {.session = session, .args = args};
-    t2_status status = check_args(config, args, err);
-    if (status == T2_OK) {
-        status = reserve(session, args->length * args->items, err);
-    }
+    t2_overlay_call overlays;
+    t2_status status = reserve(session, args->length * args->items, err);
     if (status == T2_OK) {
         status =
             t2_mask_resolve(&args->mask, args->length, args->length, config->heads, &run.mask, err);
+    }
+    if (status == T2_OK && adaptation != NULL) {
+        status = prepare_overlays(session, adaptation, args, &overlays, err);
+        run.overlays = &overlays;
+    } else if (status == T2_OK && args->expert_rows != NULL) {
+        status = t2_fail(err, T2_ERR_ARG, "rows have experts, but no adaptation is in use");
     }
     if (status != T2_OK) {
         return status;
@@ -213,12 +270,33 @@ t2_status t2_forward(t2_session *session, const t2_forward_args *args, t2_error 
     if (args->choice != NULL) {
         *args->choice = run.outcome.choice;
     }
+    if (args->tag != NULL) {
+        *args->tag = adaptation != NULL ? adaptation->tag : 0;
+    }
     if (run.outcome.choice != T2_CHOICE_OK) {
         char where[40];
         snprintf(where, sizeof where, "layer %lld", (long long)run.layer);
         return t2_fail_choice(err, run.outcome.choice, run.outcome.mean, where);
     }
     return T2_OK;
+}
+
+t2_status t2_forward(t2_session *session, const t2_forward_args *args, t2_error *err)
+{
+    if (session == NULL || args == NULL) {
+        return t2_fail(err, T2_ERR_ARG, "session or arguments are missing");
+    }
+    t2_status status = check_args(&session->model->config, args, err);
+    if (status != T2_OK) {
+        return status;
+    }
+    if (args->adaptation != NULL || session->adapter == NULL) {
+        return run_all(session, args, args->adaptation, err);
+    }
+    const t2_adaptation *adaptation = t2_hazard_enter(session->hazard, session->adapter);
+    status = run_all(session, args, adaptation, err);
+    t2_hazard_leave(session->hazard);
+    return status;
 }
 
 uint64_t t2_logits_fingerprint(const t2_config *config, int64_t length, int64_t items,

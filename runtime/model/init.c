@@ -1,26 +1,14 @@
 /* New models with random weights in PyTorch's default distributions. Element i of a tensor comes
- * from one Philox block: key of (seed, tensor name), counter i. Normal numbers by Box and Muller
- * in double, with functions that give the same bits on every CPU. */
+ * from one Philox block: key of (seed, tensor name), counter i. */
 #include "io/error.h"
 #include "io/text.h"
 #include "model/model.h"
 
 #include <errno.h>
 #include <math.h>
-#include <sleef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-
-#define TWO_PI 6.283185307179586476925
-
-/* sqrt(-2 log u) cos(2 pi v), with u in (0, 1] so that the logarithm is finite. */
-static double normal(const uint32_t words[4])
-{
-    double u = t2_random_uniform(words[0], words[1]) + 0x1p-53;
-    double v = t2_random_uniform(words[2], words[3]);
-    return sqrt(-2.0 * Sleef_cinz_logd1_u10purec(u)) * Sleef_cinz_cosd1_u10purec(TWO_PI * v);
-}
 
 static void fill(const t2_spec *spec, uint64_t seed, float *data)
 {
@@ -35,7 +23,7 @@ static void fill(const t2_spec *spec, uint64_t seed, float *data)
         uint32_t words[4];
         t2k_philox4x32(counter, random.key, words);
         if (spec->fill == T2_FILL_NORMAL) {
-            data[i] = (float)normal(words);
+            data[i] = (float)t2_random_normal(words);
         } else {
             data[i] = (float)((2.0 * t2_random_uniform(words[0], words[1]) - 1.0) * spec->value);
         }

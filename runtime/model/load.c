@@ -104,6 +104,7 @@ t2_status t2_linear_pack(t2_linear *linear, int64_t in, int64_t out, const float
     size_t bytes = t2k_packed_b_bytes(in, out);
     linear->in = in;
     linear->out = out;
+    linear->weight = weight;
     linear->bias = bias;
     linear->packed = bytes > 0 && bytes < INT64_MAX ? t2_alloc((int64_t)bytes, 1) : NULL;
     if (linear->packed == NULL) {
@@ -204,6 +205,7 @@ static t2_status load_weights(t2_model *model, t2_error *err)
         status = t2_linear_pack(&model->fc_out, config->embed_size, config->vocab_size, weight,
                                 bias, err);
     }
+    t2_model_number_linears(model);
     return status;
 }
 

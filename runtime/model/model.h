@@ -2,6 +2,7 @@
 #ifndef T2_MODEL_H
 #define T2_MODEL_H
 
+#include "model/overlay.h"
 #include "t2.h"
 #include "t2k.h"
 
@@ -61,9 +62,11 @@ t2_status t2_block_config_check(const t2_block_config *config, t2_error *err);
 
 /* Weights of a linear layer, packed: y (m, n) = x (m, k) * op(weight) + bias. */
 typedef struct t2_linear {
-    int64_t in, out; /* k, n */
-    void *packed;    /* owned */
-    const float *bias;
+    int64_t in, out;     /* k, n */
+    void *packed;        /* owned */
+    const float *weight; /* (out, in), in the file's mapping */
+    const float *bias;   /* (out) */
+    int64_t index;       /* in the model, for overlays */
 } t2_linear;
 
 t2_status t2_linear_pack(t2_linear *linear, int64_t in, int64_t out, const float *weight,
@@ -112,6 +115,9 @@ typedef struct t2_workspace {
  * tensor. */
 t2_status t2_workspace_reserve(t2_workspace *workspace, int64_t embed_size, int64_t expansion,
                                int64_t rows, int64_t key_rows, t2_error *err);
+/* Makes *buffer (the address of a pointer) at least count elements of `size` bytes, aligned; the old
+ * content is lost. 0: out of memory. */
+int t2_grow(void *buffer, int64_t *room, int64_t count, size_t size);
 void t2_workspace_free(t2_workspace *workspace);
 
 /* A mask as the attention kernel takes it. */
@@ -131,6 +137,7 @@ typedef struct t2_block_pass {
     int64_t queries, keys, items;
     t2_strided_mask mask;
     int64_t expert; /* T2_EXPERT_AUTO or in range */
+    const t2_overlay_call *overlays; /* NULL: none */
     int want_mean;
     float dropout; /* 0: none */
     t2k_dropout_key dropout_key;
@@ -148,9 +155,11 @@ typedef struct t2_block_outcome {
 t2_block_outcome t2_block_run_team(t2k_team *team, const t2_block *block,
                                    const t2_workspace *workspace, const t2_block_pass *pass);
 
-/* y (rows, out) = x (rows, in) * W + bias, activation, + residual (NULL: none). */
-t2k_status t2_linear_team(t2k_team *team, const t2_linear *linear, int64_t rows, const float *x,
-                          float *y, int64_t ldy, t2k_activation activation, const float *residual);
+/* y (rows, out) = x (rows, in) * W + bias, activation, + residual (NULL: none); with experts where
+ * `overlays` (NULL: none) has something for this layer. */
+t2k_status t2_linear_team(t2k_team *team, const t2_linear *linear, const t2_overlay_call *overlays,
+                          int64_t rows, const float *x, float *y, int64_t ldy,
+                          t2k_activation activation, const float *residual);
 
 /* Fails with the text for a choice; `where` names the place ("layer 3"). */
 t2_status t2_fail_choice(t2_error *err, t2_choice choice, float mean, const char *where);
@@ -174,6 +183,12 @@ struct t2_model {
     t2_linear fc_out;
 };
 
+/* The linear layers by their index, and the name of such a weight. */
+int64_t t2_model_linear_count(const t2_model *model);
+const t2_linear *t2_model_linear(const t2_model *model, int64_t index);
+void t2_model_linear_spec(const t2_model *model, int64_t index, t2_spec *spec);
+void t2_model_number_linears(t2_model *model); /* once, when it is loaded */
+
 const t2_model *t2_session_model(const t2_session *session);
 
 /* ---- random numbers (random.c) ------------------------------------------------------------- */
@@ -187,5 +202,9 @@ uint64_t t2_random_seed(t2_random random); /* the key as one number */
 
 /* Multiples of 2^-53 in [0, 1), from two words of a Philox block. */
 double t2_random_uniform(uint32_t high, uint32_t low);
+
+/* A normal number by Box and Muller, sqrt(-2 log u) cos(2 pi v) with u in (0, 1], in double and
+ * with functions that give the same bits on every CPU. */
+double t2_random_normal(const uint32_t words[4]);
 
 #endif

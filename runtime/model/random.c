@@ -2,6 +2,8 @@
  * half of the block whose counter is (number, hash of the purpose's name) under the user's seed. */
 #include "model/model.h"
 
+#include <math.h>
+#include <sleef.h>
 #include <string.h>
 
 t2_random t2_random_key(uint64_t seed, const char *purpose, uint64_t number)
@@ -25,4 +27,13 @@ double t2_random_uniform(uint32_t high, uint32_t low)
 {
     uint64_t bits = ((uint64_t)high << 32 | low) >> 11; /* 53 bits: exact as a double */
     return (double)bits * 0x1p-53;
+}
+
+#define TWO_PI 6.283185307179586476925
+
+double t2_random_normal(const uint32_t words[4])
+{
+    double u = t2_random_uniform(words[0], words[1]) + 0x1p-53;
+    double v = t2_random_uniform(words[2], words[3]);
+    return sqrt(-2.0 * Sleef_cinz_logd1_u10purec(u)) * Sleef_cinz_cosd1_u10purec(TWO_PI * v);
 }

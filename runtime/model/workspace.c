@@ -3,17 +3,20 @@
 #include "model/model.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-/* Makes *buffer at least count elements of `size` bytes; the old content is lost. */
-static int grow(void **buffer, int64_t *room, int64_t count, size_t size)
+int t2_grow(void *buffer, int64_t *room, int64_t count, size_t size)
 {
-    if (*buffer != NULL && *room >= count) {
+    void *block; /* any pointer to an object has its representation */
+    memcpy(&block, buffer, sizeof block);
+    if (block != NULL && *room >= count) {
         return 1;
     }
-    free(*buffer);
-    *buffer = t2_alloc(count, size);
-    *room = *buffer != NULL ? count : 0;
-    return *buffer != NULL;
+    free(block);
+    block = t2_alloc(count, size);
+    memcpy(buffer, &block, sizeof block);
+    *room = block != NULL ? count : 0;
+    return block != NULL;
 }
 
 t2_status t2_workspace_reserve(t2_workspace *workspace, int64_t embed_size, int64_t expansion,
@@ -25,15 +28,8 @@ t2_status t2_workspace_reserve(t2_workspace *workspace, int64_t embed_size, int6
                t2_multiply(&heads, embed_size);
     hidden = heads;
     fits = fits && t2_multiply(&hidden, expansion);
-    void *qkv_buffer = workspace->qkv, *hidden_buffer = workspace->hidden;
-    if (fits) {
-        fits = grow(&qkv_buffer, &workspace->qkv_room, qkv, sizeof(float));
-        workspace->qkv = qkv_buffer;
-    }
-    if (fits) {
-        fits = grow(&hidden_buffer, &workspace->hidden_room, hidden, sizeof(float));
-        workspace->hidden = hidden_buffer;
-    }
+    fits = fits && t2_grow(&workspace->qkv, &workspace->qkv_room, qkv, sizeof(float)) &&
+           t2_grow(&workspace->hidden, &workspace->hidden_room, hidden, sizeof(float));
     if (fits && (workspace->heads == NULL || workspace->rows_room < heads)) {
         free(workspace->heads);
         free(workspace->row_sums);

@@ -4,6 +4,7 @@
 
 #include "io/error.h"
 #include "io/text.h"
+#include "svf/svf.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -110,7 +111,11 @@ static t2_status check_hashes(const t2_adapter *adapter, t2_error *err)
         const t2_factor *f = t2_factors_get(adapter->factors, site->matrix);
         const t2_linear *linear = adapter->layers[site->layer];
         char hash[T2_HASH_CHARS];
-        t2_matrix_hash(f->m, f->n, linear->weight + site->first * linear->in, hash);
+        const int64_t shape[2] = {linear->out, linear->in};
+        const t2_tensor tensor = {adapter->names[site->layer], T2_F32, 2, shape, linear->weight,
+                                  (size_t)(linear->out * linear->in) * sizeof(float)};
+        const t2_matrix matrix = {adapter->names[site->layer], &tensor, site->first, 0, f->m, f->n};
+        t2_matrix_hash(&matrix, hash);
         if (strcmp(hash, f->weight_hash) != 0) {
             char path[T2_SHOW], name[T2_SHOW];
             return t2_fail(err, T2_ERR_FORMAT,

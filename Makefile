@@ -68,7 +68,7 @@ STACK := $(if $(SAN)$(findstring clang,$(CC)),,-Wstack-usage=16384)
 
 OPENMP := -fopenmp
 KLIBS := $(OPENMP) -lpthread -lm
-TLIBS := -ljansson -lsleef
+TLIBS := -ljansson -lsleef -lnettle -ldl
 # clang does not link its sanitizer runtimes into shared libraries.
 comma := ,
 NO_UNDEFINED := $(if $(SAN),,-Wl$(comma)--no-undefined)
@@ -153,11 +153,14 @@ ifneq ($(filter bench bench-full bench-targets bench-readme bench-performance,$(
 FIRST += deps-bench
 endif
 ifneq ($(ARCH),$(HOST_ARCH))
-SYSROOT_READY := $(SYSROOT)/.apt/named/libjansson-dev
+# LAPACK and BLAS are chosen by Debian's alternatives, which nobody sets in this folder.
+SYSROOT_READY := $(SYSROOT)/usr/lib/$(ARCH)-linux-gnu/libblas.so.3
 FIRST += $(SYSROOT_READY)
 $(SYSROOT_READY):
 	$(Q)sh tests/tools/arm64-sysroot.sh $(SYSROOT) libc6 libgomp1 libsleef-dev \
-	    libcriterion-dev libjansson-dev
+	    libcriterion-dev libjansson-dev nettle-dev liblapacke-dev libopenblas0-pthread
+	$(Q)ln -sf openblas-pthread/liblapack.so.3 openblas-pthread/libblas.so.3 $(@D)
+	$(Q)ln -sf openblas-pthread/libopenblas.so.0 $(@D)
 endif
 deps: ; @CC='$(CC)' sh tests/tools/deps.sh run test bench
 deps-run deps-test deps-bench: ; @CC='$(CC)' sh tests/tools/deps.sh $(@:deps-%=%)
@@ -319,7 +322,7 @@ $(B)/t2bench: $(B)/bench/t2bench.o $(BENCH_LIB) $(TEST_LIB) $(LIBT2) $(LIBT2K)
 BINDIR := $(PREFIX)/bin
 INCDIR := $(PREFIX)/include
 MANDIR := $(PREFIX)/share/man/man1
-INSTALLED := $(BINDIR)/t2 $(INCDIR)/t2k.h $(INCDIR)/t2.h $(MANDIR)/t2.1 \
+INSTALLED := $(BINDIR)/t2 $(INCDIR)/t2k.h $(INCDIR)/t2.h $(INCDIR)/t2_experts.h $(MANDIR)/t2.1 \
              $(foreach l,t2k t2,$(LIBDIR)/lib$(l).so.$(VERSION) $(LIBDIR)/lib$(l).so.$(SO) \
              $(LIBDIR)/lib$(l).so $(LIBDIR)/lib$(l).a $(LIBDIR)/pkgconfig/$(l).pc)
 # The .pc files find everything from their own place, so that the tree may be moved.
@@ -330,7 +333,7 @@ PC_SED = -e 's|@PREFIX@|$${pcfiledir}/$(call pc_path,$(PREFIX))|' \
 install: all
 	@install -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(INCDIR)' '$(DESTDIR)$(LIBDIR)/pkgconfig'
 	@install -m 755 $(B)/t2 '$(DESTDIR)$(BINDIR)/t2'
-	@install -m 644 kernels/t2k.h runtime/t2.h '$(DESTDIR)$(INCDIR)/'
+	@install -m 644 kernels/t2k.h runtime/t2.h runtime/t2_experts.h '$(DESTDIR)$(INCDIR)/'
 	@for l in t2k t2; do \
 	    install -m 755 $(B)/lib$$l.so.$(SO) '$(DESTDIR)$(LIBDIR)'/lib$$l.so.$(VERSION) && \
 	    ln -sf lib$$l.so.$(VERSION) '$(DESTDIR)$(LIBDIR)'/lib$$l.so.$(SO) && \

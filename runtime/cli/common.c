@@ -44,6 +44,9 @@ int t2_cli_error(const t2_error *err)
     case T2_ERR_NOMEM:
         code = T2_EXIT_MEMORY;
         break;
+    case T2_ERR_STOPPED:
+        code = T2_EXIT_STOPPED;
+        break;
     case T2_OK:
     case T2_ERR_IO:
     case T2_ERR_NUMERIC:

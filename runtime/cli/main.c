@@ -11,6 +11,7 @@ static const struct {
     {"run", t2_cli_run, "run a model on token ids, or continue a prompt"},
     {"eval", t2_cli_eval, "greedy accuracy of a character model on a list of tasks"},
     {"init", t2_cli_init, "create a model folder with freshly initialised weights"},
+    {"svd", t2_cli_svd, "decompose a model's matrices, for experts"},
     {"inspect", t2_cli_inspect, "list the tensors of safetensors files"},
     {"info", t2_cli_info, "instruction sets, threads and versions on this machine"},
 };
@@ -31,7 +32,7 @@ static void print_help(void)
            "  echo '1 2 3' | t2 run example --ids -\n\n"
            "environment: T2K_ISA caps the instruction set, T2K_NUM_THREADS sets the threads.\n"
            "exit codes: 0 ok, 1 runtime error, 2 usage, 3 bad model or file, 4 out of memory,\n"
-           "            5 check failed\n");
+           "            5 check failed, 6 interrupted: what is finished is kept\n");
 }
 
 static void print_version(void)

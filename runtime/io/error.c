@@ -24,6 +24,8 @@ const char *t2_status_str(t2_status status)
         return "instruction set unknown or not usable here";
     case T2_ERR_NUMERIC:
         return "value is not finite";
+    case T2_ERR_STOPPED:
+        return "stopped by a callback";
     }
     return "unknown status";
 }

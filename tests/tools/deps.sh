@@ -19,7 +19,9 @@ has_avx512() {
     done
 }
 
-want="gcc make libc6-dev libsleef-dev libjansson-dev"
+want="gcc make libc6-dev libsleef-dev libjansson-dev nettle-dev liblapacke-dev"
+# The BLAS behind LAPACKE.
+want="$want libopenblas0-pthread"
 case ${CC:-gcc} in *clang*) want="$want clang libomp-14-dev" ;; esac
 [ $# -gt 0 ] || usage
 for set in "$@"; do
@@ -48,7 +50,7 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     for program in "${CC:-gcc}" make; do
         command -v "$program" >/dev/null || missing="$missing $program"
     done
-    for header in sleef.h jansson.h; do
+    for header in sleef.h jansson.h nettle/sha2.h lapacke.h; do
         echo "#include <$header>" | "${CC:-gcc}" -E - >/dev/null 2>&1 || missing="$missing $header"
     done
     [ -n "$missing" ] || exit 0

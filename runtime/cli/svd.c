@@ -137,6 +137,17 @@ static void ask_to_stop(int number)
     (void)written;
 }
 
+/* A signal that is ignored stays so: commands in a script's background get no SIGINT. */
+static void catch_signal(int number)
+{
+    struct sigaction action;
+    if (sigaction(number, NULL, &action) == 0 && action.sa_handler != SIG_IGN) {
+        action = (struct sigaction){.sa_handler = ask_to_stop, .sa_flags = (int)SA_RESETHAND};
+        sigemptyset(&action.sa_mask);
+        sigaction(number, &action, NULL);
+    }
+}
+
 /* "1:02:03", "2:03" */
 static const char *clock_text(double seconds, char text[32])
 {
@@ -294,10 +305,8 @@ int t2_cli_svd(int argc, char **argv)
     }
     s.args.on_progress_arg = &s;
     s.terminal = isatty(STDERR_FILENO);
-    struct sigaction action = {.sa_handler = ask_to_stop, .sa_flags = (int)SA_RESETHAND};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    catch_signal(SIGINT);
+    catch_signal(SIGTERM);
     t2_error err;
     t2_status status = t2_svd_run(&s.args, &err);
     clear_line(&s);

@@ -25,7 +25,7 @@ expect 0 '' "$t2" --help
 stdout_has 'exit codes'
 expect 0 '' "$t2" --version
 stdout_has 't2 0.'
-for c in run eval init inspect info; do
+for c in run eval init svd inspect info; do
     expect 0 '' "$t2" $c --help
     stdout_has "usage: t2 $c"
     expect 2 '--nonsense' "$t2" $c --nonsense

@@ -34,7 +34,8 @@ prints=$logs/fingerprints
 
 # Suites that do not depend on the instruction set run once, not once per T2K_ISA.
 isa_free=" test_dispatch test_threads test_strict test_process test_io test_safetensors
- test_safetensors_write test_config test_cli test_random test_amx test_bench_limits "
+ test_safetensors_write test_config test_cli test_random test_amx test_bench_limits
+ test_svd test_svd_run test_factors "
 
 # The emulator does some 30 million instructions a second: there the matrix and these (6 minutes).
 emulated_suites=" test_forward test_golden "
@@ -162,14 +163,15 @@ run_neon() {
     fi
     suite "matrix qemu-aarch64" 1 qemu-aarch64-static -L "$sysroot" "$arm/t2k-matrix" --tier small
     tests=0
-    for u in $(computing "$arm"); do
+    # Decompositions compute nothing by our kernels, but with other libraries there.
+    for u in $(computing "$arm") test_svd test_svd_run; do
         tests=$((tests + $(tests_of "$u")))
     done
     if ! why=$(sh $tools/arm64-binfmt.sh 2>&1); then
         skip "Criterion suites on neon" "$tests" "$why"
         return
     fi
-    for u in $(computing "$arm"); do
+    for u in $(computing "$arm") test_svd test_svd_run; do
         suite "$u neon" 1 env QEMU_LD_PREFIX="$sysroot" "$arm/tests/$u" --verbose --color=never
     done
 }
@@ -334,6 +336,7 @@ all)
     [ ! -x "$B-aarch64/t2" ] || arm_run="qemu-aarch64-static -L $sysroot $B-aarch64/t2"
     suite "program" 1 env ARM_RUN="$arm_run" \
         sh tests/cli/run.sh "$B/t2" "$B/tests/tools/golden-split"
+    suite "program: svd" 1 sh tests/cli/svd.sh "$B/t2"
     # Python modules come from Debian's packages: its Python goes before any other.
     for part in run compare report python-peers; do
         suite "benchmark: $part" 1 env B="$B" PATH="/usr/bin:$PATH" sh tests/bench/$part.sh

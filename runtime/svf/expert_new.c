@@ -54,22 +54,27 @@ t2_status t2_expert_new(const t2_expert_form *form, const char *name, const t2_f
     if (vectors == NULL || specs == NULL) {
         status = t2_fail(err, T2_ERR_NOMEM, "out of memory for an expert");
     }
+    int64_t used = 0;
     for (int64_t i = 0; i < count && status == T2_OK; i++) {
         if (svf) {
-            vectors[i].name = t2_factors_get(factors, i)->name;
-            vectors[i].size = t2_factors_get(factors, i)->r;
+            const t2_factor *f = t2_factors_get(factors, i);
+            if (f->r == 0 || f->S[0] == 0.0f) { /* nothing to scale, and no sum to keep */
+                continue;
+            }
+            vectors[used].name = f->name;
+            vectors[used].size = f->r;
         } else {
             t2_model_linear_spec(model, i, &specs[i]);
-            vectors[i].name = specs[i].name;
-            vectors[i].size = t2_model_linear(model, i)->out;
+            vectors[used].name = specs[i].name;
+            vectors[used].size = t2_model_linear(model, i)->out;
         }
-        total += vectors[i].size;
+        total += vectors[used++].size;
     }
     float *values = status == T2_OK ? t2_alloc(total, sizeof values[0]) : NULL, *next = values;
     if (status == T2_OK && values == NULL) {
         status = t2_fail(err, T2_ERR_NOMEM, "out of memory for an expert");
     }
-    for (int64_t i = 0; i < count && status == T2_OK; i++) {
+    for (int64_t i = 0; i < used && status == T2_OK; i++) {
         fill(form, deviation, seed, vectors[i].name, vectors[i].size, next);
         vectors[i].p = next;
         next += vectors[i].size;
@@ -81,7 +86,7 @@ t2_status t2_expert_new(const t2_expert_form *form, const char *name, const t2_f
                                .factors_hash = svf ? t2_factors_hash(factors) : NULL,
                                .base_hash = svf ? t2_factors_base_hash(factors) : NULL,
                                .vectors = vectors,
-                               .count = count};
+                               .count = used};
         status = t2_expert_create(&args, expert, err);
     }
     free(vectors);

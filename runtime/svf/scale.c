@@ -57,8 +57,7 @@ t2_status t2_scales_normalise(int64_t r, const float *S, const float *a, float *
         sum += (double)S[i];
         scaled += (double)S[i] * (double)a[i]; /* exact in double */
     }
-    /* A matrix of zeros stays one under any scales. */
-    if (S != NULL && sum > 0.0) {
+    if (S != NULL) {
         if (!(scaled > T2_SCALE_EPSILON * sum)) {
             char shown[T2_SHOW];
             return t2_fail(err, T2_ERR_NUMERIC,

@@ -438,8 +438,7 @@ static void with_nan(svd_edit *e, const void *arg)
 
 Test(svd_run, refused)
 {
-    char model[1400], out[1400];
-    snprintf(model, sizeof model, "%s/m", temp_dir);
+    const char *model = kept_path("m"), *out = kept_path("f");
     svd_make_model(model, 1);
     t2_svd_args args = args_for(model, out);
     run_refused(&args, T2_ERR_ARG, "nothing matches 'mlp'");

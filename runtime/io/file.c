@@ -190,7 +190,7 @@ t2_status t2_writer_open(t2_writer *writer, const char *path, t2_error *err)
 {
     char name[T2_SHOW];
     struct stat st;
-    *writer = (t2_writer){-1, NULL, NULL};
+    *writer = (t2_writer){-1, NULL, NULL, 0};
     int exists = stat(path, &st) == 0;
     if (exists && S_ISREG(st.st_mode)) {
         writer->target = realpath(path, NULL);
@@ -256,7 +256,7 @@ static void sync_directory(const char *target)
 t2_status t2_writer_commit(t2_writer *writer, t2_error *err)
 {
     t2_status status = T2_OK;
-    if (writer->temp != NULL && fsync(writer->fd) != 0) {
+    if (writer->temp != NULL && !writer->quick && fsync(writer->fd) != 0) {
         status = t2_fail_errno(err, errno, writer->target, "cannot write");
     }
     int fd = writer->fd;
@@ -270,7 +270,9 @@ t2_status t2_writer_commit(t2_writer *writer, t2_error *err)
         } else {
             free(writer->temp);
             writer->temp = NULL;
-            sync_directory(writer->target);
+            if (!writer->quick) {
+                sync_directory(writer->target);
+            }
         }
     }
     t2_writer_abort(writer);
@@ -287,7 +289,7 @@ void t2_writer_abort(t2_writer *writer)
     }
     free(writer->temp);
     free(writer->target);
-    *writer = (t2_writer){-1, NULL, NULL};
+    *writer = (t2_writer){-1, NULL, NULL, 0};
 }
 
 t2_status t2_write_file_atomic(const char *path, const void *data, size_t size, t2_error *err)

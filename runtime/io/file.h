@@ -22,6 +22,7 @@ typedef struct t2_writer {
     int fd;
     char *target; /* the file to replace, links resolved; owned */
     char *temp;   /* NULL where the target is a device; owned */
+    int quick;    /* set after opening: commit does not wait for the disk */
 } t2_writer;
 
 t2_status t2_writer_open(t2_writer *writer, const char *path, t2_error *err);

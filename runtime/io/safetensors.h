@@ -29,4 +29,10 @@ void t2_header_free(t2_header *header);
  * implementation computes it. Returns NULL, or what is wrong. */
 const char *t2_shape_bytes(t2_dtype dtype, int rank, const int64_t *shape, uint64_t *bytes);
 
+/* t2_safetensors_write(); with `quick` it does not wait for the disk, for files whose content is
+ * checked before it is used. */
+t2_status t2_safetensors_write_as(const char *path, const t2_tensor *tensors, size_t count,
+                                  const t2_pair *metadata, size_t metadata_count, int quick,
+                                  t2_error *err);
+
 #endif

@@ -143,13 +143,14 @@ static void make_header(t2_text *text, const t2_tensor **tensors, size_t count,
 }
 
 static t2_status write_file(const char *path, const t2_text *header, const t2_tensor **tensors,
-                            size_t count, t2_error *err)
+                            size_t count, int quick, t2_error *err)
 {
     t2_writer writer;
     t2_status status = t2_writer_open(&writer, path, err);
     if (status != T2_OK) {
         return status;
     }
+    writer.quick = quick;
     status = t2_writer_write(&writer, header->data, header->size, err);
     for (size_t i = 0; i < count && status == T2_OK; i++) {
         status = t2_writer_write(&writer, tensors[i]->data, tensors[i]->bytes, err);
@@ -163,6 +164,13 @@ static t2_status write_file(const char *path, const t2_text *header, const t2_te
 
 t2_status t2_safetensors_write(const char *path, const t2_tensor *tensors, size_t count,
                                const t2_pair *metadata, size_t metadata_count, t2_error *err)
+{
+    return t2_safetensors_write_as(path, tensors, count, metadata, metadata_count, 0, err);
+}
+
+t2_status t2_safetensors_write_as(const char *path, const t2_tensor *tensors, size_t count,
+                                  const t2_pair *metadata, size_t metadata_count, int quick,
+                                  t2_error *err)
 {
     char name[T2_SHOW];
     if (path == NULL || (tensors == NULL && count > 0) ||
@@ -190,7 +198,7 @@ t2_status t2_safetensors_write(const char *path, const t2_tensor *tensors, size_
         status = t2_fail(err, T2_ERR_ARG, "%s: expected a header of at most %u bytes, found %zu",
                          t2_show(name, path), T2_SAFETENSORS_MAX_HEADER, header.size - 8);
     } else if (status == T2_OK) {
-        status = write_file(path, &header, order, count, err);
+        status = write_file(path, &header, order, count, quick, err);
     }
     t2_text_free(&header);
     free(order);

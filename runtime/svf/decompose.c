@@ -1,7 +1,9 @@
 /* W (m, n) = U diag(S) V^T by LAPACK in double, rounded to what is stored, and verified as stored.
  *
- * W row by row is W^T column by column, and W^T = V diag(S) U^T: LAPACK's u (n, r) is V, and its
- * vt (r, m), column by column, is U (m, r) row by row. */
+ * LAPACK gets the matrix column by column and upright: W itself where m > n, else W^T, which is W
+ * row by row. (dgesdd takes 0.069 s for 1536 x 384 and 0.077 s for 384 x 1536.) Of X = x diag(S)
+ * yt, with x (longer, r) and yt (r, shorter), x is U and yt is V^T in the first case; in the
+ * second, where W^T = V diag(S) U^T, x is V and yt is U^T. yt column by column is y row by row. */
 #include "io/error.h"
 #include "model/model.h"
 #include "svf/svf.h"
@@ -12,16 +14,17 @@
 
 #define MAX_RESIDUAL 1e-5 /* of factors in float, uncut: rounding leaves some 3e-8 */
 
+/* Column by column; at the end x and yt hold the stored factors as doubles, rows of r. */
 typedef struct scratch {
-    double *a, *v, *s, *ut, *gram; /* (n, m), (n, r), (r), (r, m), (r, r), column by column */
+    double *a, *x, *s, *yt, *gram; /* (longer, shorter), (longer, r), (r), (r, shorter), (r, r) */
 } scratch;
 
 static void scratch_free(scratch *x)
 {
     free(x->a);
-    free(x->v);
+    free(x->x);
     free(x->s);
-    free(x->ut);
+    free(x->yt);
     free(x->gram);
 }
 
@@ -78,11 +81,12 @@ static float round_to(double x, int bf16)
     return to_bf16(toward);
 }
 
+enum { BLOCK = 64 }; /* both sides of a transposition stay in the cache */
+
 /* x (rows, kept) row by row from element (i, k) at from[i * row_step + k * column_step]. */
 static void store(const double *from, int64_t row_step, int64_t column_step, int64_t rows,
                   int64_t kept, int bf16, float *x)
 {
-    enum { BLOCK = 64 }; /* both sides of a transposition stay in the cache */
     for (int64_t i0 = 0; i0 < rows; i0 += BLOCK) {
         int64_t end = i0 + BLOCK < rows ? i0 + BLOCK : rows;
         for (int64_t k0 = 0; k0 < kept; k0 += BLOCK) {
@@ -132,19 +136,27 @@ static double largest_of(const double *x, int64_t count)
 {
     double largest = 0.0;
     for (int64_t i = 0; i < count; i++) {
-        largest = fmax(largest, fabs(x[i]));
+        double size = fabs(x[i]);
+        largest = size > largest ? size : largest;
     }
     return largest;
 }
 
-/* Frobenius norm of x / scale. */
-static double norm_of(const double *x, int64_t count, double scale)
+/* Frobenius norm of x * factor. */
+static double norm_of(const double *x, int64_t count, double factor)
 {
-    double sum = 0.0;
-    for (int64_t i = 0; i < count; i++) {
-        sum += (x[i] / scale) * (x[i] / scale);
+    double sums[8] = {0.0}; /* independent, so that additions overlap */
+    int64_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        for (int k = 0; k < 8; k++) {
+            double y = x[i + k] * factor;
+            sums[k] += y * y;
+        }
     }
-    return sqrt(sum);
+    for (; i < count; i++) {
+        sums[0] += (x[i] * factor) * (x[i] * factor);
+    }
+    return sqrt((sums[0] + sums[1] + sums[2] + sums[3]) + (sums[4] + sums[5] + sums[6] + sums[7]));
 }
 
 /* Largest |x^T x - I| of x (r, rows) column by column. */
@@ -154,39 +166,59 @@ static double away_from_identity(const double *x, int64_t rows, int64_t r, doubl
     t2_lapack_gram(r, rows, x, gram);
     for (int64_t k = 0; k < r; k++) {
         for (int64_t j = 0; j <= k; j++) {
-            worst = fmax(worst, fabs(gram[k * r + j] - (j == k ? 1.0 : 0.0)));
+            double away = fabs(gram[k * r + j] - (j == k ? 1.0 : 0.0));
+            worst = away > worst ? away : worst;
         }
     }
     return worst;
 }
 
-/* Destroys w. What LAPACK left in x makes room for the stored factors as doubles. */
+static void widen(const float *from, int64_t count, double *to)
+{
+    for (int64_t i = 0; i < count; i++) {
+        to[i] = (double)from[i];
+    }
+}
+
+/* Destroys w. What LAPACK left makes room for the stored factors as doubles, (m, r) and (n, r). */
 static void verify(const scratch *x, double *w, t2_decomposition *out)
 {
     const int64_t m = out->m, n = out->n, r = out->r;
-    for (int64_t i = 0; i < m * r; i++) {
-        x->ut[i] = (double)out->U[i];
-    }
-    for (int64_t i = 0; i < n * r; i++) {
-        x->v[i] = (double)out->V[i];
-    }
-    out->orthogonality =
-        fmax(away_from_identity(x->ut, m, r, x->gram), away_from_identity(x->v, n, r, x->gram));
+    double *u = m > n ? x->x : x->yt, *v = m > n ? x->yt : x->x;
+    int exponent;
+    widen(out->U, m * r, u);
+    widen(out->V, n * r, v);
+    double of_u = away_from_identity(u, m, r, x->gram), of_v = away_from_identity(v, n, r, x->gram);
+    out->orthogonality = of_u > of_v ? of_u : of_v;
     for (int64_t i = 0; i < m; i++) {
         for (int64_t k = 0; k < r; k++) {
-            x->ut[i * r + k] *= (double)out->S[k];
+            u[i * r + k] *= (double)out->S[k];
         }
     }
-    double scale = largest_of(w, m * n);
     out->residual = 0.0;
-    if (scale > 0.0) {
-        double whole = norm_of(w, m * n, scale);
-        t2_lapack_subtract(n, m, r, x->v, x->ut, w);
-        out->residual = norm_of(w, m * n, scale) / whole;
+    if (frexp(largest_of(w, m * n), &exponent) > 0.0) {
+        /* Squares of what is far from 1 would overflow or vanish. */
+        double factor = ldexp(1.0, exponent < -1000 ? 1000 : -exponent);
+        double whole = norm_of(w, m * n, factor);
+        t2_lapack_subtract(n, m, r, v, u, w);
+        out->residual = norm_of(w, m * n, factor) / whole;
     }
 }
 
 /* ---- the whole ------------------------------------------------------------------------------ */
+
+/* w (m, n) row by row to column by column. */
+static void transpose(const double *w, int64_t m, int64_t n, double *to)
+{
+    for (int64_t i0 = 0; i0 < m; i0 += BLOCK) {
+        int64_t end = i0 + BLOCK < m ? i0 + BLOCK : m;
+        for (int64_t j = 0; j < n; j++) {
+            for (int64_t i = i0; i < end; i++) {
+                to[j * m + i] = w[i * n + j];
+            }
+        }
+    }
+}
 
 /* Fills x from w; falls back to the slower routine. */
 static t2_status factorise(const char *name, int64_t m, int64_t n, const double *w,
@@ -196,9 +228,13 @@ static t2_status factorise(const char *name, int64_t m, int64_t n, const double 
     for (t2_routine routine = first; routine <= T2_DGESVD; routine++) {
         int converged = 0;
         t2_error inner = {T2_OK, ""};
-        memcpy(x->a, w, (size_t)(m * n) * sizeof *w);
-        t2_status status =
-            t2_lapack_svd(routine, n, m, x->a, x->v, x->s, x->ut, &converged, &inner);
+        if (m > n) {
+            transpose(w, m, n, x->a);
+        } else {
+            memcpy(x->a, w, (size_t)(m * n) * sizeof *w);
+        }
+        t2_status status = t2_lapack_svd(routine, m > n ? m : n, m > n ? n : m, x->a, x->x, x->s,
+                                         x->yt, &converged, &inner);
         if (status != T2_OK) {
             return t2_fail(err, status, "%s: %s", t2_show(shown, name), inner.message);
         }
@@ -229,8 +265,13 @@ static t2_status fill(const char *name, const scratch *x, double *w, int64_t ful
         return t2_fail(err, T2_ERR_NUMERIC, "%s: its largest singular value %g is beyond float",
                        t2_show(shown, name), x->s[0]);
     }
-    store(x->ut, full, 1, m, r, options->bf16, out->U);
-    store(x->v, 1, n, n, r, options->bf16, out->V);
+    if (m > n) {
+        store(x->x, 1, m, m, r, options->bf16, out->U);
+        store(x->yt, full, 1, n, r, options->bf16, out->V);
+    } else {
+        store(x->yt, full, 1, m, r, options->bf16, out->U);
+        store(x->x, 1, n, n, r, options->bf16, out->V);
+    }
     fix_signs(out, x->gram, x->s);
     verify(x, w, out);
     if (!options->bf16 && r == full && !(out->residual <= MAX_RESIDUAL)) {
@@ -253,11 +294,12 @@ t2_status t2_decompose(const char *name, int64_t m, int64_t n, double *w,
     if (!t2_multiply(&size, n) || !t2_multiply(&square, full)) {
         return t2_fail(err, T2_ERR_NOMEM, "%s: no memory", t2_show(shown, name));
     }
-    scratch x = {t2_alloc(size, sizeof(double)), t2_alloc(n * full, sizeof(double)),
-                 t2_alloc(full, sizeof(double)), t2_alloc(full * m, sizeof(double)),
+    const int64_t longer = m > n ? m : n;
+    scratch x = {t2_alloc(size, sizeof(double)), t2_alloc(longer * full, sizeof(double)),
+                 t2_alloc(full, sizeof(double)), t2_alloc(square, sizeof(double)),
                  t2_alloc(square, sizeof(double))};
     t2_status status;
-    if (x.a == NULL || x.v == NULL || x.s == NULL || x.ut == NULL || x.gram == NULL) {
+    if (x.a == NULL || x.x == NULL || x.s == NULL || x.yt == NULL || x.gram == NULL) {
         status = t2_fail(err, T2_ERR_NOMEM, "%s: no memory to decompose %lld x %lld",
                          t2_show(shown, name), (long long)m, (long long)n);
     } else {

@@ -3,6 +3,7 @@
  */
 #include "io/digest.h"
 #include "io/error.h"
+#include "io/safetensors.h"
 #include "svf/svf.h"
 
 #include <stdio.h>
@@ -156,7 +157,7 @@ static void add_notes(contents *c, const t2_factor_notes *notes)
 }
 
 t2_status t2_factor_file_write(const char *path, const t2_factor_entry *entries, int64_t count,
-                               const t2_factor_notes *notes, t2_error *err)
+                               const t2_factor_notes *notes, int quick, t2_error *err)
 {
     char shown[T2_SHOW];
     const size_t n = (size_t)count;
@@ -175,7 +176,7 @@ t2_status t2_factor_file_write(const char *path, const t2_factor_entry *entries,
         t2_factor_list_hash(entries, count, 0, c.hash);
         t2_factor_list_hash(entries, count, 1, c.base_hash);
         add_notes(&c, notes);
-        status = t2_safetensors_write(path, c.tensors, 3 * n, c.pairs, c.pair_count, err);
+        status = t2_safetensors_write_as(path, c.tensors, 3 * n, c.pairs, c.pair_count, quick, err);
     }
     contents_free(&c);
     return status;

@@ -154,7 +154,7 @@ static t2_status write_part(svd_run *run, const t2_matrix *matrix, svd_part *par
     entry->record = part->record.data;
     entry->weight_hash = part->weight_hash;
     entry->factor_hash = part->factor_hash;
-    return t2_factor_file_write(part->path, entry, 1, &run->notes, err);
+    return t2_factor_file_write(part->path, entry, 1, &run->notes, 1, err);
 }
 
 static t2_status do_matrix(svd_run *run, const t2_matrix *matrix, svd_part *part,
@@ -341,7 +341,7 @@ static t2_status put_together(svd_run *run, t2_error *err)
     }
     if (status == T2_OK) {
         run->notes.mixed = run->mixed.data;
-        status = t2_factor_file_write(run->args->out, entries, count, &run->notes, err);
+        status = t2_factor_file_write(run->args->out, entries, count, &run->notes, 0, err);
     }
     free(entries);
     return status;

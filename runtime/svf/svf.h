@@ -117,8 +117,9 @@ typedef struct t2_factor_entry {
 /* SHA-256 over type, shape and bytes of U, S and V as they are stored. */
 void t2_factor_entry_hash(const t2_factor_entry *entry, char hash[T2_HASH_CHARS]);
 
+/* `quick` as in t2_safetensors_write_as(). */
 t2_status t2_factor_file_write(const char *path, const t2_factor_entry *entries, int64_t count,
-                               const t2_factor_notes *notes, t2_error *err);
+                               const t2_factor_notes *notes, int quick, t2_error *err);
 
 /* SHA-256 over the lines "HASH  NAME" of all matrices, by their factors or by their weights. */
 void t2_factor_list_hash(const t2_factor_entry *entries, int64_t count, int weights,

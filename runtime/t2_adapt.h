@@ -63,9 +63,9 @@ typedef struct t2_expert_args {
 } t2_expert_args;
 T2_API t2_status t2_expert_create(const t2_expert_args *args, t2_expert **expert, t2_error *err);
 
-/* An expert for all matrices of the factors (SVF), or all linear layers of the model (CHANNEL), that
- * changes nothing; deviation > 0: with normal numbers of that size added to what it stores. The
- * same on every CPU. */
+/* An expert for all matrices of the factors (SVF), or all linear layers of the model (CHANNEL),
+ * that changes nothing; deviation > 0: with normal numbers of that size added to what it stores.
+ * The same on every CPU. */
 T2_API t2_status t2_expert_new(const t2_expert_form *form, const char *name,
                                const t2_factors *factors, const t2_model *model, double deviation,
                                uint64_t seed, t2_expert **expert, t2_error *err);
@@ -131,8 +131,8 @@ T2_API t2_status t2_expert_scale(const t2_expert *expert, const t2_factors *fact
 typedef struct t2_import_args {
     size_t size; /* sizeof(t2_import_args) */
     const t2_factors *factors;
-    const char *name;        /* of the expert */
-    const char *prefix;      /* only tensors that begin with it; it is left off. NULL: all */
+    const char *name;         /* of the expert */
+    const char *prefix;       /* only tensors that begin with it; it is left off. NULL: all */
     const char *const *order; /* names of matrices by position, for "..._module_list.7" */
     int64_t order_count;
     t2_expert_form form; /* what the values mean; as published: sigmoid, max_mult 1, normaliser */
@@ -179,12 +179,12 @@ T2_API double t2_way_cost(t2_way way, int64_t m, int64_t n, int64_t r, int64_t k
  * are applied. T2_ERR_FORMAT where a matrix of the factors does not belong to the model. */
 typedef struct t2_adapter t2_adapter;
 enum { T2_ADAPTER_TRUST = 1 /* do not compare the SHA-256 of the model's weights */ };
-T2_API t2_status t2_adapter_create(const t2_model *model, const t2_factors *factors,
-                                   unsigned flags, t2_adapter **adapter, t2_error *err);
+T2_API t2_status t2_adapter_create(const t2_model *model, const t2_factors *factors, unsigned flags,
+                                   t2_adapter **adapter, t2_error *err);
 
 /* The same for linear layers of the caller's own, y (rows, out) = x (rows, in) W^T + bias. */
 typedef struct t2_layer {
-    const char *tensor;  /* the weight's name, as in the factor file */
+    const char *tensor; /* the weight's name, as in the factor file */
     int64_t in, out;
     const float *weight; /* (out, in) */
     const float *bias;   /* (out) or NULL */
@@ -223,11 +223,11 @@ T2_API size_t t2_adaptation_bytes(const t2_adaptation *adaptation); /* of memory
 typedef struct t2_plan_entry {
     const char *name;
     int64_t m, n, r;
-    int64_t changed;     /* components that differ from the base in some row of the adaptation */
-    int64_t used;        /* of them in use: fewer only where `components` says so */
-    t2_way way;          /* T2_WAY_PLAN where nothing changes: the base's own product */
-    double cost[3];      /* expected ns of rebuild, factored, delta; < 0: not possible */
-    double error_bound;  /* spectral norm of what DELTA left out, at most */
+    int64_t changed;    /* components that differ from the base in some row of the adaptation */
+    int64_t used;       /* of them in use: fewer only where `components` says so */
+    t2_way way;         /* T2_WAY_PLAN where nothing changes: the base's own product */
+    double cost[3];     /* expected ns of rebuild, factored, delta; < 0: not possible */
+    double error_bound; /* spectral norm of what DELTA left out, at most */
 } t2_plan_entry;
 T2_API int64_t t2_adaptation_plan_count(const t2_adaptation *adaptation);
 T2_API const t2_plan_entry *t2_adaptation_plan(const t2_adaptation *adaptation, int64_t index);

@@ -23,11 +23,11 @@ static void prepare(const svf_case *one, struct prepared *out)
 {
     const t2_library library = {.lapack = "none", .blas = "none", .cpu = "none"};
     const int64_t shape[2] = {one->m, one->n};
-    const t2_tensor tensor = {one->name, T2_F32, 2, shape, one->W,
-                              (size_t)(one->m * one->n) * sizeof(float)};
+    const t2_tensor tensor = {one->name, T2_F32, 2,
+                              shape,     one->W, (size_t)(one->m * one->n) * sizeof(float)};
     const t2_matrix matrix = {(char *)one->name, &tensor, 0, 0, one->m, one->n};
-    const t2_decomposition decomposition = {.m = one->m, .n = one->n, .r = one->r,
-                                            .residual = 1e-7, .orthogonality = 1e-7};
+    const t2_decomposition decomposition = {
+        .m = one->m, .n = one->n, .r = one->r, .residual = 1e-7, .orthogonality = 1e-7};
     out->entry = (t2_factor_entry){.name = one->name,
                                    .dtype = T2_F32,
                                    .m = one->m,
@@ -48,11 +48,8 @@ static void prepare(const svf_case *one, struct prepared *out)
 t2_factors *svf_case_factors(const char *path, const svf_case *cases, int64_t count)
 {
     const t2_library library = {.lapack = "none", .blas = "none", .cpu = "none"};
-    const t2_factor_notes notes = {.modules = "all",
-                                   .store = "f32",
-                                   .rank = "0",
-                                   .energy = "0",
-                                   .library = &library};
+    const t2_factor_notes notes = {
+        .modules = "all", .store = "f32", .rank = "0", .energy = "0", .library = &library};
     struct prepared *prepared = calloc((size_t)count, sizeof *prepared);
     t2_factor_entry *entries = calloc((size_t)count, sizeof *entries);
     t2_factors *factors = NULL;

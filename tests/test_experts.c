@@ -158,8 +158,8 @@ Test(experts, golden)
             check_scales(&f, &modes[i], expert);
             for (t2_way way = T2_WAY_REBUILD; way <= T2_WAY_DELTA; way++) {
                 char name[64];
-                t2_adaptation *adaptation = adapt(&f, (const t2_expert *const *)&expert, 1, NULL, 0,
-                                                  T2_MIX_ZEFF, way);
+                t2_adaptation *adaptation =
+                    adapt(&f, (const t2_expert *const *)&expert, 1, NULL, 0, T2_MIX_ZEFF, way);
                 float *y = run_layer(&f, adaptation, 0, f.rows, NULL, 1);
                 snprintf(name, sizeof name, "%s.%s", modes[i].name,
                          way == T2_WAY_REBUILD ? "y_rebuild" : "y_factored");
@@ -210,8 +210,8 @@ static void open_experts(const struct fixture *f, t2_expert *experts[EXPERTS])
 {
     const float *p = golden_f32(f->file, golden_input(f->one, f->file, "p"));
     for (int k = 0; k < EXPERTS; k++) {
-        experts[k] = svf_case_expert(f->factors, sigmoid1, "layer.weight", f->matrix.r,
-                                     p + k * f->matrix.r);
+        experts[k] =
+            svf_case_expert(f->factors, sigmoid1, "layer.weight", f->matrix.r, p + k * f->matrix.r);
     }
 }
 
@@ -268,8 +268,7 @@ static void check_mixture(const struct fixture *f, t2_expert *const experts[EXPE
     cr_assert_eq(t2_expert_mix(f->factors, rule, (const t2_expert *const *)experts, EXPERTS,
                                alpha + 3 * EXPERTS, 0, "mixed", &mixed, &err),
                  T2_OK, "%s", err.message);
-    t2_adaptation *alone =
-        adapt(f, (const t2_expert *const *)&mixed, 1, NULL, 0, T2_MIX_ZEFF, way);
+    t2_adaptation *alone = adapt(f, (const t2_expert *const *)&mixed, 1, NULL, 0, T2_MIX_ZEFF, way);
     float *row = run_layer(f, alone, 3, 1, NULL, 1);
     cr_expect_eq(first_difference(row, y + 3 * f->matrix.m, (size_t)f->matrix.m),
                  (size_t)f->matrix.m, "%s as an expert", name);
@@ -392,9 +391,9 @@ static float *base_of(const struct laws *l)
 {
     t2k_epilogue e = {.size = sizeof e, .bias = l->bias};
     float *y = calloc(ROWS * M, sizeof *y);
-    cr_assert_eq(t2k_sgemm(T2K_NO_TRANS, T2K_TRANS, ROWS, M, N, 1.0f, l->x, N, l->W, N, 0.0f, y, M,
-                           &e),
-                 T2K_OK);
+    cr_assert_eq(
+        t2k_sgemm(T2K_NO_TRANS, T2K_TRANS, ROWS, M, N, 1.0f, l->x, N, l->W, N, 0.0f, y, M, &e),
+        T2K_OK);
     return y;
 }
 
@@ -423,9 +422,9 @@ Test(experts, neutral)
     for (int i = 0; i < MODES; i++) {
         t2_expert *expert = NULL;
         t2_error err = {T2_OK, ""};
-        cr_assert_eq(t2_expert_new(modes[i].form, "neutral", l->f.factors, NULL, 0.0, 0, &expert,
-                                   &err),
-                     T2_OK, "%s", err.message);
+        cr_assert_eq(
+            t2_expert_new(modes[i].form, "neutral", l->f.factors, NULL, 0.0, 0, &expert, &err),
+            T2_OK, "%s", err.message);
         for (t2_way way = T2_WAY_PLAN; way <= T2_WAY_AUTO; way++) {
             t2_adaptation *adaptation =
                 adapt(&l->f, (const t2_expert *const *)&expert, 1, NULL, 0, T2_MIX_ZEFF, way);
@@ -551,7 +550,8 @@ Test(experts, components)
                 double d = (double)y[i * M + j] - (double)want[i * M + j];
                 off += d * d;
             }
-            cr_expect_leq(sqrt(off), plan->error_bound * sqrt(norm) + 1e-5, "%d components", (int)k);
+            cr_expect_leq(sqrt(off), plan->error_bound * sqrt(norm) + 1e-5, "%d components",
+                          (int)k);
         }
         free(y);
         t2_adaptation_release(few);

@@ -59,8 +59,8 @@ t2k_status t2k_gemm_check_b(t2k_transpose trans, const float *B, int64_t ldb, t2
 t2k_gemm_out t2k_gemm_leave(const t2k_gemm_job *job, size_t p, size_t kc);
 
 /* Packing once, in steps: the header of a blob (k, n) of class `numerics`, aligned, with room for
- * t2k_packed_b_bytes_class(); returns its panels. Then columns [first, first + job->n) of op(B), all
- * k of them, first a multiple of nr: panels + first * k. */
+ * t2k_packed_b_bytes_class(); returns its panels. Then columns [first, first + job->n) of op(B),
+ * all k of them, first a multiple of nr: panels + first * k. */
 float *t2k_pack_header(const t2k_table *table, t2k_numerics numerics, int64_t k, int64_t n,
                        void *packed);
 t2k_status t2k_pack_panels(const t2k_gemm_job *job, float *panels);

@@ -64,8 +64,7 @@ t2k_status t2k_svd_rebuild_packed(int64_t m, int64_t n, int64_t r, float c, cons
     const int64_t nr = (int64_t)table->gemm_strict->nr, step = STRIP_ROWS / nr * nr;
     const int64_t height = m < step ? m : step;
     size_t bytes; /* a part of the blob's, which fit */
-    if (m == 0 || n == 0 ||
-        t2k_mul_overflow((size_t)height * sizeof(float), (size_t)n, &bytes)) {
+    if (m == 0 || n == 0 || t2k_mul_overflow((size_t)height * sizeof(float), (size_t)n, &bytes)) {
         return m == 0 || n == 0 ? T2K_OK : T2K_ERR_ARG;
     }
     float *strip = t2k_alloc(bytes);

@@ -13,11 +13,7 @@ enum t2_exit {
     T2_EXIT_USAGE = 2,   /* wrong command line, T2K_ISA or input text */
     T2_EXIT_MODEL = 3,   /* a model or data file that is malformed or does not fit */
     T2_EXIT_MEMORY = 4,
-<<<<<<< HEAD
-    T2_EXIT_CHECK = 5, /* --check found a difference beyond the tolerance */
-=======
     T2_EXIT_CHECK = 5,  /* --check found a difference beyond the tolerance */
->>>>>>> svd
     T2_EXIT_STOPPED = 6 /* interrupted; what is finished is kept */
 };
 
@@ -27,10 +23,7 @@ int t2_cli_eval(int argc, char **argv);
 int t2_cli_info(int argc, char **argv);
 int t2_cli_inspect(int argc, char **argv);
 int t2_cli_init(int argc, char **argv);
-<<<<<<< HEAD
 int t2_cli_expert(int argc, char **argv);
-=======
->>>>>>> svd
 int t2_cli_svd(int argc, char **argv);
 
 /* "t2: <text>" on stderr; returns `code`. */

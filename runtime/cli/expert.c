@@ -236,7 +236,7 @@ int cli_way(const char *text, t2_way *way)
     return 0;
 }
 
-static t2_status add_one(cli_experts *list, const char *path, double alpha, t2_error *err)
+t2_status cli_experts_add_one(cli_experts *list, const char *path, double alpha, t2_error *err)
 {
     size_t n = (size_t)list->count + 1;
     t2_expert **experts = realloc(list->experts, n * sizeof experts[0]);
@@ -255,6 +255,21 @@ static t2_status add_one(cli_experts *list, const char *path, double alpha, t2_e
     return status;
 }
 
+char *cli_expert_word(char *word, double *alpha)
+{
+    char *comma = strchr(word, ','), *colon;
+    *alpha = 1.0;
+    if (comma != NULL) {
+        *comma = '\0';
+    }
+    /* A colon that no number follows belongs to the name. */
+    colon = strrchr(word, ':');
+    if (colon != NULL && t2_cli_double(colon + 1, -T2_MIX_LIMIT, T2_MIX_LIMIT, alpha)) {
+        *colon = '\0';
+    }
+    return comma != NULL ? comma + 1 : NULL;
+}
+
 t2_status cli_experts_add(cli_experts *list, const char *word, t2_error *err)
 {
     char *copy = malloc(strlen(word) + 1);
@@ -265,20 +280,11 @@ t2_status cli_experts_add(cli_experts *list, const char *word, t2_error *err)
     }
     strcpy(copy, word);
     t2_status status = T2_OK;
-    char *rest = copy;
-    while (rest != NULL && status == T2_OK) {
-        char *path = rest, *comma = strchr(rest, ',');
-        double alpha = 1.0;
-        rest = comma != NULL ? comma + 1 : NULL;
-        if (comma != NULL) {
-            *comma = '\0';
-        }
-        /* A colon that no number follows belongs to the name. */
-        char *colon = strrchr(path, ':');
-        if (colon != NULL && t2_cli_double(colon + 1, -T2_MIX_LIMIT, T2_MIX_LIMIT, &alpha)) {
-            *colon = '\0';
-        }
-        status = add_one(list, path, alpha, err);
+    for (char *rest = copy; rest != NULL && status == T2_OK;) {
+        char *path = rest;
+        double alpha;
+        rest = cli_expert_word(path, &alpha);
+        status = cli_experts_add_one(list, path, alpha, err);
     }
     free(copy);
     return status;

@@ -33,6 +33,10 @@ typedef struct cli_experts {
 } cli_experts;
 /* Adds the experts of one word, which may name several, separated by commas. */
 t2_status cli_experts_add(cli_experts *list, const char *word, t2_error *err);
+t2_status cli_experts_add_one(cli_experts *list, const char *path, double alpha, t2_error *err);
+/* Cuts the word at its first comma and the weight off it (1 where there is none); returns what
+ * follows the comma, NULL at the end. */
+char *cli_expert_word(char *word, double *alpha);
 void cli_experts_free(cli_experts *list);
 
 /* 0 for an unknown name. */

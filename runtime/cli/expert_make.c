@@ -99,7 +99,9 @@ static int read_form(const expert_options *o, t2_expert_form *form)
                     strcmp(o->normaliser, "off") == 0;
     if (!kind_ok || which < 0 || !switch_ok) {
         t2_cli_fail(T2_EXIT_USAGE, "expert: '%s' is not a valid value in '%s'",
-                    !kind_ok ? o->kind : which < 0 ? squash : o->normaliser,
+                    !kind_ok    ? o->kind
+                    : which < 0 ? squash
+                                : o->normaliser,
                     !kind_ok    ? "--kind"
                     : which < 0 ? "--squash"
                                 : "--normaliser");
@@ -151,8 +153,9 @@ int expert_mix(const expert_options *o)
     }
     int code = open_all(o, &m);
     code = code < 0 ? open_experts(o, &m) : code;
-    if (code < 0 && t2_expert_mix(m.factors, rule, (const t2_expert *const *)m.from.experts,
-                                  m.from.count, m.from.alpha, 0, m.name, &m.made, &m.err) != T2_OK) {
+    if (code < 0 &&
+        t2_expert_mix(m.factors, rule, (const t2_expert *const *)m.from.experts, m.from.count,
+                      m.from.alpha, 0, m.name, &m.made, &m.err) != T2_OK) {
         code = t2_cli_error(&m.err);
     }
     code = code < 0 ? write_made(o, &m) : code;

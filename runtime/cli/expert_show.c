@@ -72,11 +72,12 @@ static void show_head(const t2_expert *expert, const char *path, int json)
         t2_cli_json_string(stdout, path);
         printf(",\"name\":");
         t2_cli_json_string(stdout, t2_expert_name(expert));
-        printf(",\"kind\":\"%s\",\"squash\":\"%s\",\"max_mult\":%.9g,\"strength\":%.9g,"
-               "\"normaliser\":%s,\"factors\":\"%s\",\"base\":\"%s\",\"values\":%lld,\"metadata\":{",
-               kind_of(form), squash_of(form), (double)form->max_mult, (double)form->strength,
-               form->normalise ? "true" : "false", t2_expert_factors_hash(expert),
-               t2_expert_base_hash(expert), (long long)values_of(expert));
+        printf(
+            ",\"kind\":\"%s\",\"squash\":\"%s\",\"max_mult\":%.9g,\"strength\":%.9g,"
+            "\"normaliser\":%s,\"factors\":\"%s\",\"base\":\"%s\",\"values\":%lld,\"metadata\":{",
+            kind_of(form), squash_of(form), (double)form->max_mult, (double)form->strength,
+            form->normalise ? "true" : "false", t2_expert_factors_hash(expert),
+            t2_expert_base_hash(expert), (long long)values_of(expert));
         for (size_t i = 0; i < t2_expert_metadata_count(expert); i++) {
             printf("%s", i > 0 ? "," : "");
             t2_cli_json_string(stdout, t2_expert_metadata(expert, i)->key);
@@ -151,8 +152,7 @@ static int show_file(const expert_options *o, const t2_factors *factors, const c
     if (factors != NULL && t2_expert_check(expert, factors, &err) != T2_OK) {
         code = t2_cli_error(&err);
     } else {
-        const t2_factors *mine =
-            t2_expert_get_form(expert)->kind == T2_EXPERT_SVF ? factors : NULL;
+        const t2_factors *mine = t2_expert_get_form(expert)->kind == T2_EXPERT_SVF ? factors : NULL;
         show_head(expert, path, o->json);
         for (int64_t i = 0; i < t2_expert_count(expert) && code < 0; i++) {
             code = show_vector(expert, mine, i, o->json, &err);
@@ -285,7 +285,8 @@ static int diff_matrix(const t2_expert *const both[2], const t2_factors *factors
         z[i] = malloc((size_t)(f->r + 1) * sizeof z[i][0]);
         if (z[i] == NULL) {
             code = t2_cli_fail(T2_EXIT_MEMORY, "out of memory");
-        } else if (t2_expert_scales(both[i], factors, index, NULL, z[i], NULL, NULL, err) != T2_OK) {
+        } else if (t2_expert_scales(both[i], factors, index, NULL, z[i], NULL, NULL, err) !=
+                   T2_OK) {
             code = t2_cli_error(err);
         }
     }
@@ -322,7 +323,8 @@ int expert_diff(const expert_options *o)
     t2_error err;
     int code = -1;
     if (o->factors == NULL) {
-        return t2_cli_fail(T2_EXIT_USAGE, "expert diff: --factors is needed; see 't2 expert --help'");
+        return t2_cli_fail(T2_EXIT_USAGE,
+                           "expert diff: --factors is needed; see 't2 expert --help'");
     }
     if (t2_factors_open(o->factors, T2_FACTORS_VERIFY, &factors, &err) != T2_OK) {
         return t2_cli_error(&err);

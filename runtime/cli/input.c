@@ -193,6 +193,12 @@ t2_status cli_file_read(const char *path, char **text, size_t *size, t2_error *e
     return status;
 }
 
+int cli_is_safetensors(const char *text, size_t size)
+{
+    /* Eight bytes of length, then the header's brace. Text has no NUL. */
+    return memchr(text, '\0', size) != NULL;
+}
+
 t2_status cli_ids_read(const char *path, cli_ids *ids, t2_error *err)
 {
     memset(ids, 0, sizeof *ids);
@@ -203,8 +209,7 @@ t2_status cli_ids_read(const char *path, cli_ids *ids, t2_error *err)
     if (status != T2_OK) {
         return status;
     }
-    /* A safetensors file: eight bytes of length, then the header's brace. Text has no NUL. */
-    if (memchr(text, '\0', size) != NULL) {
+    if (cli_is_safetensors(text, size)) {
         t2_safetensors *file;
         status = t2_safetensors_open_memory(name, text, size, &file, err);
         if (status == T2_OK) {

@@ -8,6 +8,9 @@
 /* All of a file ("-": standard input), with a NUL behind it, in *text (to be freed). */
 t2_status cli_file_read(const char *path, char **text, size_t *size, t2_error *err);
 
+/* Is what was read such a file, not text? */
+int cli_is_safetensors(const char *text, size_t size);
+
 /* Token ids (L, N), sequence first. */
 typedef struct cli_ids {
     int64_t *ids;

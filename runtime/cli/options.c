@@ -2,6 +2,7 @@
 #include "options.h"
 
 #include "cli.h"
+#include "expert.h"
 
 #include <getopt.h>
 #include <string.h>
@@ -29,7 +30,20 @@ static const char help[] =
     "  -n COUNT          at most COUNT new characters (64)\n"
     "  --temp T          0: greedy; else sample at temperature T (0)\n"
     "  --seed S          of sampling and dropout (0)\n"
-    "  --expert auto|I   choose experts by the model's rule, or take expert I everywhere (auto)\n"
+    "  --expert auto|I|FILE[:w][,FILE[:w]...]\n"
+    "                    choose experts by the model's rule, take the model's expert I "
+    "everywhere,\n"
+    "                    or the expert of a file, or a mixture of several (auto)\n"
+    "  --factors F       factor file of t2 svd, for SVF experts\n"
+    "  --expert-per-row FILE\n"
+    "                    a line for each sequence: FILE[:w][,...] or - for the base; or "
+    "safetensors\n"
+    "                    with expert I32 (L, N), -1 the base, or alpha F32 (L, N, K), of the K\n"
+    "                    experts that --expert names\n"
+    "  --apply WAY       plan, rebuild, factored, delta, or auto: as measured here (plan)\n"
+    "  --rule zeff|a|delta|raw  how experts mix (zeff); --compat sakana is raw\n"
+    "  --components K    by delta: the K largest changes of each matrix only\n"
+    "  --explain         the plan and its expected costs\n"
     "  --threads N       exactly N threads\n"
     "  --json            one JSON object on standard output\n"
     "  --help            this text\n\n"
@@ -51,24 +65,39 @@ enum {
     OPT_TEMP,
     OPT_SEED,
     OPT_REPEAT,
-    OPT_TRAINING
+    OPT_TRAINING,
+    OPT_FACTORS,
+    OPT_PER_ROW,
+    OPT_APPLY,
+    OPT_RULE,
+    OPT_COMPAT,
+    OPT_COMPONENTS,
+    OPT_EXPLAIN
 };
 
-static const struct option long_options[] = {{"prompt", required_argument, NULL, OPT_PROMPT},
-                                             {"ids", required_argument, NULL, OPT_IDS},
-                                             {"mask", required_argument, NULL, OPT_MASK},
-                                             {"expert", required_argument, NULL, OPT_EXPERT},
-                                             {"threads", required_argument, NULL, OPT_THREADS},
-                                             {"check", required_argument, NULL, OPT_CHECK},
-                                             {"tol", required_argument, NULL, OPT_TOL},
-                                             {"out", required_argument, NULL, OPT_OUT},
-                                             {"json", no_argument, NULL, OPT_JSON},
-                                             {"temp", required_argument, NULL, OPT_TEMP},
-                                             {"seed", required_argument, NULL, OPT_SEED},
-                                             {"repeat", required_argument, NULL, OPT_REPEAT},
-                                             {"training", no_argument, NULL, OPT_TRAINING},
-                                             {"help", no_argument, NULL, 'h'},
-                                             {NULL, 0, NULL, 0}};
+static const struct option long_options[] = {
+    {"prompt", required_argument, NULL, OPT_PROMPT},
+    {"ids", required_argument, NULL, OPT_IDS},
+    {"mask", required_argument, NULL, OPT_MASK},
+    {"expert", required_argument, NULL, OPT_EXPERT},
+    {"threads", required_argument, NULL, OPT_THREADS},
+    {"check", required_argument, NULL, OPT_CHECK},
+    {"tol", required_argument, NULL, OPT_TOL},
+    {"out", required_argument, NULL, OPT_OUT},
+    {"json", no_argument, NULL, OPT_JSON},
+    {"temp", required_argument, NULL, OPT_TEMP},
+    {"seed", required_argument, NULL, OPT_SEED},
+    {"repeat", required_argument, NULL, OPT_REPEAT},
+    {"training", no_argument, NULL, OPT_TRAINING},
+    {"factors", required_argument, NULL, OPT_FACTORS},
+    {"expert-per-row", required_argument, NULL, OPT_PER_ROW},
+    {"apply", required_argument, NULL, OPT_APPLY},
+    {"rule", required_argument, NULL, OPT_RULE},
+    {"compat", required_argument, NULL, OPT_COMPAT},
+    {"components", required_argument, NULL, OPT_COMPONENTS},
+    {"explain", no_argument, NULL, OPT_EXPLAIN},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0}};
 
 int run_options_expert(const char *text, int64_t *expert)
 {
@@ -99,7 +128,26 @@ static int set_option(run_options *o, int option)
         o->out = optarg;
         return 1;
     case OPT_EXPERT:
-        return run_options_expert(optarg, &o->expert);
+        o->expert_files = run_options_expert(optarg, &o->expert) ? NULL : optarg;
+        return optarg[0] != '\0' && optarg[0] != '-';
+    case OPT_FACTORS:
+        o->factors = optarg;
+        return 1;
+    case OPT_PER_ROW:
+        o->per_row = optarg;
+        return 1;
+    case OPT_APPLY:
+        return cli_way(optarg, &o->way);
+    case OPT_RULE:
+        return cli_mix_rule(optarg, &o->rule);
+    case OPT_COMPAT:
+        o->rule = T2_MIX_RAW;
+        return strcmp(optarg, "sakana") == 0;
+    case OPT_COMPONENTS:
+        return t2_cli_int(optarg, 1, INT32_MAX, &o->components);
+    case OPT_EXPLAIN:
+        o->explain = 1;
+        return 1;
     case OPT_THREADS:
         return t2_cli_int(optarg, 1, T2_CLI_MAX_THREADS, &o->threads);
     case OPT_TOL:
@@ -132,6 +180,15 @@ static int check_combination(const run_options *o)
         (o->check != NULL || o->out != NULL || o->mask != NULL || o->repeat > 1 || o->training)) {
         return t2_cli_fail(T2_EXIT_USAGE, "run: --check, --out, --mask, --repeat and --training "
                                           "go with --ids, not with --prompt");
+    }
+    if (o->prompt != NULL && o->per_row != NULL) {
+        return t2_cli_fail(T2_EXIT_USAGE, "run: --expert-per-row goes with --ids: a prompt is one "
+                                          "sequence");
+    }
+    if (o->expert_files == NULL && o->per_row == NULL &&
+        (o->factors != NULL || o->explain || o->components != 0 || o->way != T2_WAY_PLAN)) {
+        return t2_cli_fail(T2_EXIT_USAGE, "run: --factors, --apply, --components and --explain go "
+                                          "with expert files");
     }
     if (o->check == NULL && o->tol >= 0.0) {
         return t2_cli_fail(T2_EXIT_USAGE, "run: --tol goes with --check");

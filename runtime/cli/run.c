@@ -2,7 +2,7 @@
 #include "cli.h"
 #include "input.h"
 #include "io/text.h"
-#include "options.h"
+#include "run_experts.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -16,6 +16,7 @@ struct run {
     t2_session *session;
     cli_ids ids;
     cli_mask mask;
+    run_experts adapted;
     float *logits;   /* (L, N, V) */
     int *experts;    /* (num_layers) */
     double *seconds; /* (repeat) */
@@ -26,6 +27,7 @@ struct run {
 
 static void run_free(struct run *r)
 {
+    run_experts_free(&r->adapted, r->session);
     t2_session_destroy(r->session);
     cli_mask_free(&r->mask);
     cli_ids_free(&r->ids);
@@ -77,7 +79,8 @@ static int forward(struct run *r)
                             .seed = r->options.seed,
                             .threads = (int)r->options.threads,
                             .logits = r->logits,
-                            .experts = r->experts};
+                            .experts = r->experts,
+                            .expert_rows = r->adapted.expert_rows};
     r->threads = t2_forward_threads(r->config, r->ids.L, r->ids.N, args.threads);
     for (int64_t i = 0; i < r->options.repeat; i++) {
         double start = t2_cli_now();
@@ -195,6 +198,10 @@ static int ascending(const void *a, const void *b)
 
 static void print_experts(FILE *out, const struct run *r, const char *separator)
 {
+    if (r->adapted.adaptation != NULL && separator[0] == ' ') {
+        fprintf(out, "from files");
+        return;
+    }
     for (int64_t i = 0; i < r->config->num_layers; i++) {
         fprintf(out, "%s%d", i > 0 ? separator : "", r->experts[i]);
     }
@@ -252,6 +259,9 @@ static void report_forward(struct run *r)
 static int run_ids(struct run *r)
 {
     int code = read_inputs(r);
+    if (code < 0) {
+        code = run_experts_open(&r->adapted, &r->options, r->model, r->session, r->ids.L, r->ids.N);
+    }
     if (code < 0) {
         code = forward(r);
     }
@@ -383,7 +393,9 @@ static int run_prompt(struct run *r)
                                                  &r->err) != T2_OK) {
             code = t2_cli_error(&r->err);
         } else {
-            code = generate(r, vocab, ids, length, tokens);
+            code = run_experts_open(&r->adapted, &r->options, r->model, r->session,
+                                    length + r->options.count, 1);
+            code = code < 0 ? generate(r, vocab, ids, length, tokens) : code;
         }
     }
     free(ids);

@@ -123,8 +123,8 @@ static t2k_status project(t2k_team *team, const t2_block *block, const t2_worksp
         args->v = workspace->qkv + 2 * E;
         args->q_item = args->k_item = args->v_item = 3 * E;
         args->q_row = args->k_row = args->v_row = 3 * E * N;
-        return t2_linear_team(team, &block->in_proj, pass->overlays, rows, pass->query, workspace->qkv, 3 * E,
-                              T2K_ACT_NONE, NULL);
+        return t2_linear_team(team, &block->in_proj, pass->overlays, rows, pass->query,
+                              workspace->qkv, 3 * E, T2K_ACT_NONE, NULL);
     }
     float *q = workspace->qkv, *k = q + rows * E, *v = k + key_rows * E;
     args->q = q;
@@ -135,12 +135,12 @@ static t2k_status project(t2k_team *team, const t2_block *block, const t2_worksp
     t2k_status status =
         t2_linear_team(team, &block->part[0], NULL, rows, pass->query, q, E, T2K_ACT_NONE, NULL);
     if (status == T2K_OK) {
-        status =
-            t2_linear_team(team, &block->part[1], NULL, key_rows, pass->key, k, E, T2K_ACT_NONE, NULL);
+        status = t2_linear_team(team, &block->part[1], NULL, key_rows, pass->key, k, E,
+                                T2K_ACT_NONE, NULL);
     }
     if (status == T2K_OK) {
-        status =
-            t2_linear_team(team, &block->part[2], NULL, key_rows, pass->value, v, E, T2K_ACT_NONE, NULL);
+        status = t2_linear_team(team, &block->part[2], NULL, key_rows, pass->value, v, E,
+                                T2K_ACT_NONE, NULL);
     }
     return status;
 }
@@ -222,7 +222,9 @@ static const float *choose(t2k_team *team, const t2_block *block, const t2_works
     } else if (is_replaced) {
         outcome->chosen = -1;
     }
-    return is_replaced || block->config.kind == T2_BLOCK_TRADITIONAL ? NULL : block->scales[outcome->chosen];
+    return is_replaced || block->config.kind == T2_BLOCK_TRADITIONAL
+               ? NULL
+               : block->scales[outcome->chosen];
 }
 
 t2_block_outcome t2_block_run_team(t2k_team *team, const t2_block *block,
@@ -243,12 +245,12 @@ t2_block_outcome t2_block_run_team(t2k_team *team, const t2_block *block,
     }
     outcome.status = norm(team, block, pass, 0, y, scale, pass->query, x);
     if (outcome.status == T2K_OK) {
-        outcome.status = t2_linear_team(team, &block->ff0, pass->overlays, rows, x, workspace->hidden,
-                                        block->ff0.out, T2K_ACT_RELU, NULL);
+        outcome.status = t2_linear_team(team, &block->ff0, pass->overlays, rows, x,
+                                        workspace->hidden, block->ff0.out, T2K_ACT_RELU, NULL);
     }
     if (outcome.status == T2K_OK) {
-        outcome.status = t2_linear_team(team, &block->ff2, pass->overlays, rows, workspace->hidden, pass->out, E,
-                                        T2K_ACT_NONE, x);
+        outcome.status = t2_linear_team(team, &block->ff2, pass->overlays, rows, workspace->hidden,
+                                        pass->out, E, T2K_ACT_NONE, x);
     }
     if (outcome.status == T2K_OK) {
         outcome.status = norm(team, block, pass, 1, pass->out, NULL, NULL, pass->out);

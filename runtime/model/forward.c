@@ -156,8 +156,8 @@ static void run_member(t2k_team *team, void *arg)
     }
     if (outcome.status == T2K_OK && outcome.choice == T2_CHOICE_OK) {
         outcome.status =
-            t2_linear_team(team, &model->fc_out, run->overlays, rows - skipped, session->x + skipped * E,
-                           args->logits, V, T2K_ACT_NONE, NULL);
+            t2_linear_team(team, &model->fc_out, run->overlays, rows - skipped,
+                           session->x + skipped * E, args->logits, V, T2K_ACT_NONE, NULL);
     }
     if (t2k_team_rank(team) == 0) {
         run->outcome = outcome;
@@ -215,8 +215,7 @@ static t2_status check_args(const t2_config *config, const t2_forward_args *args
 
 /* Room for the overlays of a call, and each row's place in their tables. */
 static t2_status prepare_overlays(t2_session *session, const t2_adaptation *adaptation,
-                                  const t2_forward_args *args, t2_overlay_call *call,
-                                  t2_error *err)
+                                  const t2_forward_args *args, t2_overlay_call *call, t2_error *err)
 {
     int64_t tokens = args->length * args->items, middle = tokens;
     if (adaptation->adapter->model != session->model) {
@@ -228,9 +227,8 @@ static t2_status prepare_overlays(t2_session *session, const t2_adaptation *adap
         return t2_fail(err, T2_ERR_NOMEM, "out of memory for the experts of %lld tokens",
                        (long long)tokens);
     }
-    *call = (t2_overlay_call){.overlays = adaptation->overlays,
-                              .middle = session->middle,
-                              .replaces_choice = 1};
+    *call = (t2_overlay_call){
+        .overlays = adaptation->overlays, .middle = session->middle, .replaces_choice = 1};
     if (args->expert_rows == NULL) {
         return T2_OK;
     }

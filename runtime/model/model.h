@@ -115,8 +115,8 @@ typedef struct t2_workspace {
  * tensor. */
 t2_status t2_workspace_reserve(t2_workspace *workspace, int64_t embed_size, int64_t expansion,
                                int64_t rows, int64_t key_rows, t2_error *err);
-/* Makes *buffer (the address of a pointer) at least count elements of `size` bytes, aligned; the old
- * content is lost. 0: out of memory. */
+/* Makes *buffer (the address of a pointer) at least count elements of `size` bytes, aligned; the
+ * old content is lost. 0: out of memory. */
 int t2_grow(void *buffer, int64_t *room, int64_t count, size_t size);
 void t2_workspace_free(t2_workspace *workspace);
 
@@ -136,7 +136,7 @@ typedef struct t2_block_pass {
     const float *value, *key, *query;
     int64_t queries, keys, items;
     t2_strided_mask mask;
-    int64_t expert; /* T2_EXPERT_AUTO or in range */
+    int64_t expert;                  /* T2_EXPERT_AUTO or in range */
     const t2_overlay_call *overlays; /* NULL: none */
     int want_mean;
     float dropout; /* 0: none */

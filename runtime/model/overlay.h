@@ -23,7 +23,7 @@ typedef struct t2_overlay {
     int parts;
     t2_overlay_part part[T2_OVERLAY_PARTS];
     int add_base;
-    int64_t mid;         /* columns of the middle: all parts' V side by side; 0: none */
+    int64_t mid;          /* columns of the middle: all parts' V side by side; 0: none */
     const void *packed_v; /* (n, mid) */
     const float *scales;  /* (count, mid) */
     const float *channel; /* (count, out); NULL: none */
@@ -34,8 +34,8 @@ typedef struct t2_overlay {
 typedef struct t2_overlay_call {
     const t2_overlay *const *overlays; /* by t2_linear.index; NULL: the base's own product */
     const int64_t *rows; /* (rows of the call) into scales, where 0 is the base; NULL: 1 for all */
-    float *middle;                     /* (rows, largest mid) */
-    int replaces_choice;               /* no scale of the model's own is chosen or applied */
+    float *middle;       /* (rows, largest mid) */
+    int replaces_choice; /* no scale of the model's own is chosen or applied */
 } t2_overlay_call;
 
 /* As t2_linear_team() of the layer that `overlay` replaces. */

@@ -129,7 +129,8 @@ static t2_status row_scales(const t2_adapt_args *args, int64_t row, const char *
     if (status == T2_OK) {
         t2_expert_form form = {T2_EXPERT_SVF, T2_SQUASH_IDENTITY, 1.0f, 1.0f,
                                t2_mix_normalises(args->rule)};
-        status = t2_scales(&form, size, S, any ? stored : NULL, scaled, NULL, NULL, NULL, name, err);
+        status =
+            t2_scales(&form, size, S, any ? stored : NULL, scaled, NULL, NULL, NULL, name, err);
     }
     free(forms);
     free(p);
@@ -215,12 +216,12 @@ static t2_status decide(t2_adaptation *adaptation, const t2_adapt_args *args, in
         t2_plan_entry *e = &entries[i];
         int64_t used = scales[i].changed;
         used = args->components > 0 && args->components < used ? args->components : used;
-        *e = (t2_plan_entry){f->name, f->m, f->n, f->r, scales[i].changed, used, T2_WAY_PLAN,
-                             {0.0, 0.0, 0.0}, 0.0};
+        *e = (t2_plan_entry){
+            f->name, f->m, f->n, f->r, scales[i].changed, used, T2_WAY_PLAN, {0.0, 0.0, 0.0}, 0.0};
         changed += scales[i].changed;
         for (int w = 0; w < 3; w++) {
-            e->cost[w] = t2_way_cost((t2_way)(T2_WAY_REBUILD + w), f->m, f->n, f->r, used,
-                                     &args->workload);
+            e->cost[w] =
+                t2_way_cost((t2_way)(T2_WAY_REBUILD + w), f->m, f->n, f->r, used, &args->workload);
         }
         if (f->r < (f->m < f->n ? f->m : f->n)) { /* cut: what is left of W is not in U and V */
             e->cost[0] = e->cost[1] = -1.0;
@@ -253,8 +254,7 @@ static t2_status decide(t2_adaptation *adaptation, const t2_adapt_args *args, in
     } else if (total[*way - T2_WAY_REBUILD] < 0.0) {
         return t2_fail(err, T2_ERR_ARG, "%s cannot be applied by %s: %s", adapter->names[layer],
                        t2_way_str(*way),
-                       adaptation->rows > 1 && *way == T2_WAY_REBUILD
-                           ? "it holds several experts"
+                       adaptation->rows > 1 && *way == T2_WAY_REBUILD ? "it holds several experts"
                        : args->workload.hetero ? "the rows of a call have several experts"
                                                : "its factors are cut: delta is the only way");
     }
@@ -384,7 +384,8 @@ t2_status t2_adaptation_create(const t2_adapter *adapter, const t2_adapt_args *a
                                t2_adaptation **adaptation, t2_error *err)
 {
     if (adapter == NULL || args == NULL || adaptation == NULL) {
-        return t2_fail(err, T2_ERR_ARG, "adapter, arguments or the place of the result are missing");
+        return t2_fail(err, T2_ERR_ARG,
+                       "adapter, arguments or the place of the result are missing");
     }
     t2_adaptation *made;
     t2_status status = check_args(adapter, args, err);
@@ -415,11 +416,12 @@ t2_status t2_adaptation_rows_of(const t2_adaptation *adaptation, int64_t count,
     for (int64_t i = 0; i < count; i++) {
         int64_t row = expert_rows[i];
         if (row < -1 || row >= adaptation->rows) {
-            return t2_fail(err, T2_ERR_ARG,
-                           "row %lld asks for expert %lld: the adaptation holds %lld (0 .. %lld, -1 "
-                           "is the base)",
-                           (long long)i, (long long)row, (long long)adaptation->rows,
-                           (long long)adaptation->rows - 1);
+            return t2_fail(
+                err, T2_ERR_ARG,
+                "row %lld asks for expert %lld: the adaptation holds %lld (0 .. %lld, -1 "
+                "is the base)",
+                (long long)i, (long long)row, (long long)adaptation->rows,
+                (long long)adaptation->rows - 1);
         }
         if (adaptation->one_row && row != 0) {
             return t2_fail(err, T2_ERR_ARG,
@@ -479,8 +481,8 @@ t2_status t2_adaptation_run_layer(const t2_adaptation *adaptation, int64_t layer
         run.call.rows = ids;
         run.call.middle = middle;
         double flops = 4.0 * (double)rows * (double)run.linear->in * (double)run.linear->out;
-        int team = t2_threads_for(flops, 4.0 * (double)run.linear->in * (double)run.linear->out, 4.0,
-                                  threads);
+        int team = t2_threads_for(flops, 4.0 * (double)run.linear->in * (double)run.linear->out,
+                                  4.0, threads);
         t2k_status kernel = t2k_parallel(team, layer_member, &run);
         kernel = kernel != T2K_OK ? kernel : run.status;
         status = kernel == T2K_OK ? T2_OK : t2_fail_kernel(err, kernel, "layer");

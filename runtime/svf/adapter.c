@@ -112,7 +112,11 @@ static t2_status check_hashes(const t2_adapter *adapter, t2_error *err)
         const t2_linear *linear = adapter->layers[site->layer];
         char hash[T2_HASH_CHARS];
         const int64_t shape[2] = {linear->out, linear->in};
-        const t2_tensor tensor = {adapter->names[site->layer], T2_F32, 2, shape, linear->weight,
+        const t2_tensor tensor = {adapter->names[site->layer],
+                                  T2_F32,
+                                  2,
+                                  shape,
+                                  linear->weight,
                                   (size_t)(linear->out * linear->in) * sizeof(float)};
         const t2_matrix matrix = {adapter->names[site->layer], &tensor, site->first, 0, f->m, f->n};
         t2_matrix_hash(&matrix, hash);
@@ -121,8 +125,8 @@ static t2_status check_hashes(const t2_adapter *adapter, t2_error *err)
             return t2_fail(err, T2_ERR_FORMAT,
                            "%.120s was made from other weights: %.100s is %s there, and %s in the "
                            "model",
-                           t2_show(path, t2_factors_path(adapter->factors)),
-                           t2_show(name, f->name), f->weight_hash, hash);
+                           t2_show(path, t2_factors_path(adapter->factors)), t2_show(name, f->name),
+                           f->weight_hash, hash);
         }
     }
     return T2_OK;
@@ -180,9 +184,8 @@ t2_status t2_adapter_create(const t2_model *model, const t2_factors *factors, un
     return finish(made, flags, adapter, err);
 }
 
-t2_status t2_adapter_create_layers(const t2_layer *layers, int64_t count,
-                                   const t2_factors *factors, unsigned flags, t2_adapter **adapter,
-                                   t2_error *err)
+t2_status t2_adapter_create_layers(const t2_layer *layers, int64_t count, const t2_factors *factors,
+                                   unsigned flags, t2_adapter **adapter, t2_error *err)
 {
     if (layers == NULL || count < 1 || adapter == NULL) {
         return t2_fail(err, T2_ERR_ARG, "no layers or no place for the adapter");

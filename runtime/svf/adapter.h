@@ -51,7 +51,7 @@ struct t2_adaptation {
     struct t2_adaptation *next_retired;
     uint64_t tag;
     int64_t rows;
-    int one_row; /* something was rebuilt: rows of a call cannot differ */
+    int one_row;                 /* something was rebuilt: rows of a call cannot differ */
     const t2_overlay **overlays; /* by layer; NULL: the base's own product */
     t2_overlay *storage;         /* (layer_count) */
     void **owned;                /* blocks to free() */
@@ -78,9 +78,9 @@ t2_status t2_adapter_packs(const t2_adapter *adapter, int64_t layer, const t2_la
 /* Scaled singular values of one site for all rows of an adaptation. */
 typedef struct t2_site_scales {
     int64_t r, rows;
-    float *scaled;    /* (rows, r) */
-    int64_t changed;  /* components that differ from S in some row */
-    float *change;    /* (r) largest |S' - S| over the rows */
+    float *scaled;   /* (rows, r) */
+    int64_t changed; /* components that differ from S in some row */
+    float *change;   /* (r) largest |S' - S| over the rows */
 } t2_site_scales;
 
 /* Makes layer `layer` of the adaptation compute in `way`; scales: of its sites. */

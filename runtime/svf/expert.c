@@ -280,13 +280,13 @@ t2_status t2_expert_check(const t2_expert *expert, const t2_factors *factors, t2
     const char *hash = t2_factors_hash(factors), *base = t2_factors_base_hash(factors);
     if (strcmp(expert->base_hash, base) != 0 && expert->base_hash[0] != '\0') {
         return t2_fail(err, T2_ERR_FORMAT,
-                       "expert '%.60s' was made for other weights: %s, those of %.120s are %s", name,
-                       expert->base_hash, path, base);
+                       "expert '%.60s' was made for other weights: %s, those of %.120s are %s",
+                       name, expert->base_hash, path, base);
     }
     if (strcmp(expert->factors_hash, hash) != 0) {
         return t2_fail(err, T2_ERR_FORMAT,
-                       "expert '%.60s' was made for other factors: %s, those of %.120s are %s", name,
-                       expert->factors_hash, path, hash);
+                       "expert '%.60s' was made for other factors: %s, those of %.120s are %s",
+                       name, expert->factors_hash, path, hash);
     }
     return T2_OK;
 }

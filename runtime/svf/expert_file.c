@@ -67,9 +67,8 @@ static t2_status read_form(const t2_safetensors *file, t2_expert_form *form, t2_
         return fail_key(file, "t2.version", VERSION, err);
     }
     int kind = choose(file, "t2.expert", kinds, "SVF or CHANNEL", err);
-    int squash = kind < 0 ? -1
-                          : choose(file, "t2.squash", squashes, "sigmoid, identity or relu-delta",
-                                   err);
+    int squash =
+        kind < 0 ? -1 : choose(file, "t2.squash", squashes, "sigmoid, identity or relu-delta", err);
     int normalise = squash < 0 ? -1 : choose(file, "t2.normaliser", switches, "on or off", err);
     if (normalise < 0) {
         return T2_ERR_FORMAT;
@@ -130,8 +129,8 @@ static t2_status read_expert(t2_safetensors *file, t2_expert_vector *vectors, t2
     }
     status = t2_expert_create(&args, expert, &inner);
     if (status == T2_ERR_ARG || status == T2_ERR_NUMERIC) {
-        return t2_fail(err, T2_ERR_FORMAT, "%.200s: %s",
-                       t2_show(path, t2_safetensors_path(file)), inner.message);
+        return t2_fail(err, T2_ERR_FORMAT, "%.200s: %s", t2_show(path, t2_safetensors_path(file)),
+                       inner.message);
     }
     return status == T2_OK ? T2_OK : t2_fail(err, status, "%s", inner.message);
 }
@@ -213,8 +212,9 @@ t2_status t2_expert_write(const t2_expert *expert, const char *path, t2_error *e
         }
         for (int64_t i = 0; i < expert->count; i++) {
             const t2_expert_vector *vector = &expert->vectors[i];
-            tensors[i] = (t2_tensor){vector->name, T2_F32, 1, &vector->size, vector->p,
-                                     (size_t)vector->size * sizeof vector->p[0]};
+            tensors[i] =
+                (t2_tensor){vector->name,  T2_F32,    1,
+                            &vector->size, vector->p, (size_t)vector->size * sizeof vector->p[0]};
         }
         status = t2_safetensors_write(path, tensors, (size_t)expert->count, pairs,
                                       n + expert->pair_count, err);

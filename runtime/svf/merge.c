@@ -60,8 +60,8 @@ static t2_status place(const t2_factor *f, const float *scaled, float *data, int
     t2k_transpose trans = f->transposed ? T2K_TRANS : T2K_NO_TRANS;
     float *W = f->transposed ? data + f->first : data + f->first * ld;
     if (f->r == (f->m < f->n ? f->m : f->n)) {
-        t2k_status kernel = t2k_svd_rebuild(trans, f->m, f->n, f->r, 1.0f, f->U, f->r, scaled, f->V,
-                                            f->r, W, ld);
+        t2k_status kernel =
+            t2k_svd_rebuild(trans, f->m, f->n, f->r, 1.0f, f->U, f->r, scaled, f->V, f->r, W, ld);
         return kernel == T2K_OK ? T2_OK : t2_fail_kernel(err, kernel, f->name);
     }
     float *changed = t2_alloc(f->m * f->r, sizeof changed[0]);
@@ -97,10 +97,9 @@ static t2_status merge_matrix(struct merge *merge, int64_t index, t2_error *err)
     }
     if (status == T2_OK && changes) {
         status = copy_of(merge, f->tensor, 2, &tensor, &data, err);
-        if (status == T2_OK && (f->transposed ? tensor->shape[0] != f->n ||
-                                                    f->first + f->m > tensor->shape[1]
-                                              : tensor->shape[1] != f->n ||
-                                                    f->first + f->m > tensor->shape[0])) {
+        if (status == T2_OK &&
+            (f->transposed ? tensor->shape[0] != f->n || f->first + f->m > tensor->shape[1]
+                           : tensor->shape[1] != f->n || f->first + f->m > tensor->shape[0])) {
             char shown[T2_SHOW];
             status = t2_fail(err, T2_ERR_FORMAT,
                              "tensor %.160s is (%lld, %lld): the factors are of another one",

@@ -64,8 +64,8 @@ t2_status t2_mix_vector(t2_mix_rule rule, int64_t count, const t2_expert_form *c
     float *one = malloc(room * sizeof one[0]);
     t2_status status = T2_OK;
     if (sum == NULL || one == NULL) {
-        status = t2_fail(err, T2_ERR_NOMEM, "out of memory for a mixture of %lld scales",
-                         (long long)r);
+        status =
+            t2_fail(err, T2_ERR_NOMEM, "out of memory for a mixture of %lld scales", (long long)r);
     }
     double offset = rule == T2_MIX_DELTA ? 1.0 : 0.0;
     for (int64_t k = 0; k < count && status == T2_OK; k++) {
@@ -128,7 +128,8 @@ static t2_status collect(const t2_expert *const *experts, int64_t count, struct 
     }
     qsort(names->entries, (size_t)n, sizeof names->entries[0], by_name);
     for (int64_t i = 0; i < n; i++) {
-        if (distinct > 0 && strcmp(names->entries[distinct - 1]->name, names->entries[i]->name) == 0) {
+        if (distinct > 0 &&
+            strcmp(names->entries[distinct - 1]->name, names->entries[i]->name) == 0) {
             if (names->entries[distinct - 1]->size != names->entries[i]->size) {
                 char shown[T2_SHOW];
                 return t2_fail(err, T2_ERR_FORMAT, "%s: the experts hold %lld and %lld values",
@@ -148,9 +149,8 @@ static t2_status check_alpha(const double *alpha, int64_t n, t2_error *err)
 {
     for (int64_t i = 0; i < n; i++) {
         if (!(fabs(alpha[i]) <= T2_MIX_LIMIT)) {
-            return t2_fail(err, T2_ERR_ARG,
-                           "weight %lld of the mixture is %g: expected -%g to %g", (long long)i,
-                           alpha[i], T2_MIX_LIMIT, T2_MIX_LIMIT);
+            return t2_fail(err, T2_ERR_ARG, "weight %lld of the mixture is %g: expected -%g to %g",
+                           (long long)i, alpha[i], T2_MIX_LIMIT, T2_MIX_LIMIT);
         }
     }
     return T2_OK;
@@ -241,15 +241,14 @@ static t2_status make(const struct mixture *mix, const struct names *names, cons
         next += names->entries[i]->size;
     }
     if (status == T2_OK) {
-        t2_expert_args args = {
-            .size = sizeof args,
-            .name = name,
-            .form = {mix->experts[0]->form.kind, T2_SQUASH_IDENTITY, 1.0f, 1.0f,
-                     t2_mix_normalises(mix->rule)},
-            .factors_hash = mix->experts[0]->factors_hash,
-            .base_hash = mix->experts[0]->base_hash,
-            .vectors = vectors,
-            .count = names->count};
+        t2_expert_args args = {.size = sizeof args,
+                               .name = name,
+                               .form = {mix->experts[0]->form.kind, T2_SQUASH_IDENTITY, 1.0f, 1.0f,
+                                        t2_mix_normalises(mix->rule)},
+                               .factors_hash = mix->experts[0]->factors_hash,
+                               .base_hash = mix->experts[0]->base_hash,
+                               .vectors = vectors,
+                               .count = names->count};
         status = t2_expert_create(&args, mixed, err);
     }
     free(values);

@@ -59,8 +59,8 @@ static t2_status rebuild(t2_adaptation *adaptation, int64_t layer, const t2_fact
     if (made == NULL) {
         return no_memory(adaptation, layer, err);
     }
-    t2k_status status = t2k_svd_rebuild_packed(f->m, f->n, f->r, 1.0f, f->U, f->r, scaled, f->V,
-                                               f->r, made);
+    t2k_status status =
+        t2k_svd_rebuild_packed(f->m, f->n, f->r, 1.0f, f->U, f->r, scaled, f->V, f->r, made);
     *packed = made;
     return status == T2K_OK ? T2_OK : t2_fail_kernel(err, status, "rebuilding a matrix");
 }
@@ -175,8 +175,8 @@ static t2_status pack_selection(t2_adaptation *adaptation, int64_t layer,
         int64_t k = selection->count[i];
         if (k > 0) {
             gather(f->m, f->U, f->r, selection->chosen[i], k, room, k);
-            status = pack(adaptation, layer, T2K_TRANS, k, f->m, room, k,
-                          &overlay->part[i].packed, err);
+            status =
+                pack(adaptation, layer, T2K_TRANS, k, f->m, room, k, &overlay->part[i].packed, err);
         }
     }
     free(room);
@@ -186,9 +186,9 @@ static t2_status pack_selection(t2_adaptation *adaptation, int64_t layer,
 /* ---- tables of scales ----------------------------------------------------------------------- */
 
 /* Row 0 is the base: S, or 0 for differences; rows 1 ... are the experts'. */
-static t2_status fill_scales(t2_adaptation *adaptation, int64_t layer,
-                             const t2_site_scales *scales, int64_t sites, int differences,
-                             const struct selection *selection, t2_overlay *overlay, t2_error *err)
+static t2_status fill_scales(t2_adaptation *adaptation, int64_t layer, const t2_site_scales *scales,
+                             int64_t sites, int differences, const struct selection *selection,
+                             t2_overlay *overlay, t2_error *err)
 {
     const t2_site *site;
     t2_sites_of(adaptation->adapter, layer, &site);
@@ -362,11 +362,11 @@ t2_status t2_overlay_add_channel(t2_adaptation *adaptation, int64_t layer, const
     for (int64_t j = 0; j < linear->out; j++) {
         table[j] = 1.0f;
     }
-    memcpy(table + linear->out, scale,
-           (size_t)(adaptation->rows * linear->out) * sizeof table[0]);
+    memcpy(table + linear->out, scale, (size_t)(adaptation->rows * linear->out) * sizeof table[0]);
     if (adaptation->overlays[layer] == NULL) {
         overlay->parts = 1;
-        overlay->part[0] = (t2_overlay_part){.first = 0, .m = linear->out, .packed = linear->packed};
+        overlay->part[0] =
+            (t2_overlay_part){.first = 0, .m = linear->out, .packed = linear->packed};
         adaptation->overlays[layer] = overlay;
     }
     overlay->channel = table;

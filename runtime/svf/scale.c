@@ -144,8 +144,9 @@ static t2_status compute(const t2_expert_form *form, int64_t r, const float *S, 
         scaled[i] = S != NULL ? S[i] * z[i] : z[i];
     }
     for (int64_t i = 0; status == T2_OK && i < r; i++) {
-        status = isfinite(scaled[i]) ? T2_OK
-                                     : fail_value(err, what, "scaled singular values", i, scaled[i]);
+        status = isfinite(scaled[i])
+                     ? T2_OK
+                     : fail_value(err, what, "scaled singular values", i, scaled[i]);
     }
     return status;
 }

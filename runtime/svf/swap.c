@@ -61,7 +61,8 @@ t2_status t2_adapter_swap(t2_adapter *adapter, t2_adaptation *adaptation, t2_err
      * that comes into use again leaves it first. */
     t2_adaptation_retain(adaptation);
     pthread_mutex_lock(&adapter->lock);
-    for (t2_adaptation **place = &adapter->retired; *place != NULL; place = &(*place)->next_retired) {
+    for (t2_adaptation **place = &adapter->retired; *place != NULL;
+         place = &(*place)->next_retired) {
         if (*place == adaptation) {
             *place = adaptation->next_retired;
             t2_adaptation_release(adaptation); /* not the last reference: one was just taken */

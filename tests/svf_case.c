@@ -58,7 +58,7 @@ t2_factors *svf_case_factors(const char *path, const svf_case *cases, int64_t co
         prepare(&cases[i], &prepared[i]);
         entries[i] = prepared[i].entry;
     }
-    if (t2_factor_file_write(path, entries, count, &notes, &err) != T2_OK ||
+    if (t2_factor_file_write(path, entries, count, &notes, 0, &err) != T2_OK ||
         t2_factors_open(path, T2_FACTORS_VERIFY | T2_SAFETENSORS_NO_MMAP, &factors, &err) !=
             T2_OK) {
         give_up(path, &err);

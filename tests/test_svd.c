@@ -23,7 +23,9 @@ static t2_status decompose(const double *w, int64_t m, int64_t n, const t2_svd_o
     memcpy(copy, w, (size_t)(m * n) * sizeof *copy);
     cr_assert_eq(t2_lapack_open(err), T2_OK, "%s", err->message);
     t2_lapack_begin();
-    t2_status status = t2_decompose("w", m, n, copy, options, first, d, err);
+    t2_svd_space space = {0};
+    t2_status status = t2_decompose("w", m, n, copy, options, first, &space, d, err);
+    t2_svd_space_free(&space);
     t2_lapack_end();
     free(copy);
     return status;

@@ -139,6 +139,7 @@ Test(svd_run, whole_model)
     cr_expect_gt(2 * (uint64_t)st.st_size, w.needed - w.needed / 10);
     cr_assert_eq(t2_safetensors_open(CHARS "/model.safetensors", 0, &model, &err), T2_OK);
     t2_factors *factors = must_open(out);
+    cr_expect_eq(t2_factors_check(factors, model, &err), T2_OK, "%s", err.message);
     cr_expect_eq(t2_factors_count(factors), 18);
     cr_expect_str_eq(t2_factors_path(factors), out);
     cr_expect_not(t2_factors_cut(factors));
@@ -170,6 +171,28 @@ Test(svd_run, whole_model)
     t2_factors_close(factors);
     t2_safetensors_close(model);
     t2_factors_close(NULL);
+}
+
+Test(svd_run, model_of_the_factors)
+{
+    const char *model = kept_path("m"), *out = kept_path("f"), *other = kept_path("other");
+    svd_make_model(model, 1);
+    svd_make_model(other, 2);
+    t2_svd_args args = args_for(model, out);
+    args.modules = "all";
+    must_run(&args);
+    t2_factors *factors = must_open(out);
+    const char *const paths[] = {model, other, CHARS "/model.safetensors"};
+    const char *const words[] = {"", "a of the factors: expected SHA-256 ", "found no such matrix"};
+    for (int i = 0; i < 3; i++) {
+        t2_safetensors *file;
+        t2_error err = {T2_OK, ""};
+        cr_assert_eq(t2_safetensors_open(paths[i], 0, &file, &err), T2_OK);
+        cr_expect_eq(t2_factors_check(factors, file, &err), i == 0 ? T2_OK : T2_ERR_FORMAT);
+        cr_expect_not_null(strstr(err.message, words[i]), "%s", err.message);
+        t2_safetensors_close(file);
+    }
+    t2_factors_close(factors);
 }
 
 Test(svd_run, jobs_give_the_same_bytes)

@@ -193,7 +193,6 @@ static void verify(const views *x, double *w, t2_decomposition *out)
 {
     const int64_t m = out->m, n = out->n, r = out->r;
     double *u = m > n ? x->x : x->yt, *v = m > n ? x->yt : x->x;
-    int exponent;
     widen(out->U, m * r, u);
     widen(out->V, n * r, v);
     double of_u = away_from_identity(u, m, r, x->gram), of_v = away_from_identity(v, n, r, x->gram);
@@ -204,9 +203,10 @@ static void verify(const views *x, double *w, t2_decomposition *out)
         }
     }
     out->residual = 0.0;
-    if (frexp(largest_of(w, m * n), &exponent) > 0.0) {
+    const double largest = largest_of(w, m * n);
+    if (largest > 0.0) {
         /* Squares of what is far from 1 would overflow or vanish. */
-        double factor = ldexp(1.0, exponent < -1000 ? 1000 : -exponent);
+        const double factor = largest > 0x1p-1000 ? 1.0 / largest : 0x1p1000;
         double whole = norm_of(w, m * n, factor);
         t2_lapack_subtract(n, m, r, v, u, w);
         out->residual = norm_of(w, m * n, factor) / whole;

@@ -29,6 +29,9 @@ t2_status t2_matrices_choose(const t2_safetensors *file, const char *modules, t2
                              t2_error *err);
 void t2_matrices_free(t2_matrices *matrices);
 
+/* Nonzero for the types that t2_matrix_read() converts. */
+int t2_matrix_readable(t2_dtype dtype);
+
 /* The elements as w (m, n). T2_ERR_NUMERIC names the first that is not finite. `path` is of the
  * model's file. */
 t2_status t2_matrix_read(const char *path, const t2_matrix *matrix, double *w, t2_error *err);

@@ -469,15 +469,16 @@ Test(svd, transposed_families)
                   "h.0.attn.c_attn.weight.k 4 1 4 4;h.0.attn.c_attn.weight.q 0 1 4 4;"
                   "h.0.attn.c_attn.weight.v 8 1 4 4;h.0.attn.c_proj.weight 0 1 4 4;"
                   "h.0.mlp.c_fc.weight 0 1 16 4;h.0.mlp.c_proj.weight 0 1 4 16;");
-    static const made mingpt[] = {{"transformer.h.0.attn.c_attn.weight", T2_F32, 12, 4},
-                                  {"transformer.h.0.attn.c_proj.weight", T2_F32, 4, 4},
-                                  {"transformer.h.0.mlp.c_fc.weight", T2_F32, 16, 4},
-                                  {"transformer.h.0.mlp.c_proj.weight", T2_F32, 4, 16},
+    /* Six channels: a third of them is a whole number, too. */
+    static const made mingpt[] = {{"transformer.h.0.attn.c_attn.weight", T2_F32, 18, 6},
+                                  {"transformer.h.0.attn.c_proj.weight", T2_F32, 6, 6},
+                                  {"transformer.h.0.mlp.c_fc.weight", T2_F32, 24, 6},
+                                  {"transformer.h.0.mlp.c_proj.weight", T2_F32, 6, 24},
                                   {NULL, T2_F32, 0, 0}};
     expect_chosen(mingpt, "mlp,*.k",
-                  "transformer.h.0.attn.c_attn.weight.k 4 0 4 4;"
-                  "transformer.h.0.mlp.c_fc.weight 0 0 16 4;"
-                  "transformer.h.0.mlp.c_proj.weight 0 0 4 16;");
+                  "transformer.h.0.attn.c_attn.weight.k 6 0 6 6;"
+                  "transformer.h.0.mlp.c_fc.weight 0 0 24 6;"
+                  "transformer.h.0.mlp.c_proj.weight 0 0 6 24;");
 }
 
 Test(svd, all_and_refusals)

@@ -9,6 +9,7 @@
 #include "temp_dir.h"
 
 #include <criterion/criterion.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <math.h>
 #include <sys/stat.h>
@@ -208,6 +209,36 @@ Test(svd_run, jobs_give_the_same_bytes)
     t2_factors *factors = must_open(one);
     cr_expect_eq(t2_factors_count(factors), 20); /* embedding and fc_out, too */
     t2_factors_close(factors);
+}
+
+static int (*blas_threads)(void);
+
+static int expect_one_thread(void *arg, const t2_svd_progress *progress)
+{
+    (void)arg;
+    if (progress->name != NULL) {
+        cr_expect_eq(blas_threads(), 1);
+    }
+    return 0;
+}
+
+Test(svd_run, one_blas_thread_per_job)
+{
+    void *blas =
+        t2_lapack_open(NULL) == T2_OK ? dlopen("libopenblas.so.0", RTLD_NOW | RTLD_NOLOAD) : NULL;
+    void (*set_threads)(int);
+    if (blas == NULL) {
+        cr_skip_test("another BLAS");
+    }
+    *(void **)&blas_threads = dlsym(blas, "openblas_get_num_threads");
+    *(void **)&set_threads = dlsym(blas, "openblas_set_num_threads");
+    set_threads(3);
+    svd_make_model(kept_path("m"), 1);
+    t2_svd_args args = args_for(kept_path("m"), kept_path("f"));
+    args.modules = "all";
+    args.on_progress = expect_one_thread;
+    must_run(&args);
+    cr_expect_eq(blas_threads(), 3);
 }
 
 Test(svd_run, rounding_modes_of_the_caller)

@@ -74,14 +74,14 @@ T2_API const char *t2_factors_note(const t2_factors *factors, const char *key);
 /* ---- decomposing -------------------------------------------------------------------------- */
 
 typedef struct t2_svd_progress {
-    int64_t done, count;       /* matrices */
-    const char *name;          /* the matrix that was finished last; NULL: none yet */
-    int64_t m, n, r;           /* of it */
+    int64_t done, count; /* matrices */
+    const char *name;    /* the matrix that was finished last; NULL: none yet */
+    int64_t m, n, r;     /* of it */
     double residual, orthogonality;
-    double seconds;            /* its time */
-    double elapsed, left;      /* of the whole run; left < 0: not known yet */
-    int kept;                  /* it was found finished */
-    uint64_t bytes_needed;     /* on the disk, as estimated; of the first call (done = 0) */
+    double seconds;        /* its time */
+    double elapsed, left;  /* of the whole run; left < 0: not known yet */
+    int kept;              /* it was found finished */
+    uint64_t bytes_needed; /* on the disk, as estimated; of the first call (done = 0) */
 } t2_svd_progress;
 
 typedef struct t2_svd_args {

@@ -19,7 +19,7 @@
 
 TestSuite(svd_run, .init = temp_dir_make, .fini = temp_dir_remove, .timeout = 600);
 
-/* ---- helpers -------------------------------------------------------------------------------- */
+/* ---- shared pieces -------------------------------------------------------------------------- */
 
 /* As temp_path(), but valid for the whole test. */
 static const char *kept_path(const char *name)

@@ -23,7 +23,9 @@ static t2_status decompose(const double *w, int64_t m, int64_t n, const t2_svd_o
     memcpy(copy, w, (size_t)(m * n) * sizeof *copy);
     cr_assert_eq(t2_lapack_open(err), T2_OK, "%s", err->message);
     t2_lapack_begin();
-    t2_status status = t2_decompose("w", m, n, copy, options, first, d, err);
+    t2_svd_space space = {0};
+    t2_status status = t2_decompose("w", m, n, copy, options, first, &space, d, err);
+    t2_svd_space_free(&space);
     t2_lapack_end();
     free(copy);
     return status;
@@ -264,6 +266,56 @@ Test(svd, bf16)
     t2_decomposition_free(&d);
 }
 
+/* One rounding from double to bf16, halfway cases to even: by way of float some would differ. */
+static float nearest_bf16(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits += (UINT64_C(1) << 44) - 1 + (bits >> 45 & 1);
+    bits &= ~((UINT64_C(1) << 45) - 1);
+    memcpy(&x, &bits, sizeof x);
+    return (float)x;
+}
+
+Test(svd, bf16_is_rounded_once)
+{
+    enum { N = 400 };
+    static double w[N * N], a[N * N], v[N * N], ut[N * N], s[N];
+    t2_decomposition d;
+    t2_error err;
+    t2_scratch space = {0};
+    int converged, differ = 0;
+    fill(w, N * N, 8);
+    t2_svd_options options = {0, 0.0, 1};
+    cr_assert_eq(decompose(w, N, N, &options, T2_DGESDD, &d, &err), T2_OK);
+    memcpy(a, w, sizeof a);
+    t2_lapack_begin();
+    cr_assert_eq(t2_lapack_svd(T2_DGESDD, N, N, a, v, s, ut, &space, &converged, &err), T2_OK);
+    t2_lapack_end();
+    for (int i = 0; i < N * N; i++) {
+        double u = ut[i];
+        cr_expect_eq(fabsf(d.U[i]), nearest_bf16(fabs(u)), "%a: %a", u, (double)d.U[i]);
+        differ += nearest_bf16((double)(float)u) != nearest_bf16(u);
+    }
+    cr_expect_gt(differ, 0, "no value of this matrix tells one rounding from two");
+    t2_scratch_free(&space);
+    t2_decomposition_free(&d);
+}
+
+Test(svd, first_of_equal_entries_is_positive)
+{
+    const double w[2] = {-3.0, 3.0};
+    t2_decomposition d;
+    t2_error err;
+    for (t2_routine routine = T2_DGESDD; routine <= T2_DGESVD; routine++) {
+        cr_assert_eq(decompose(w, 2, 1, &whole, routine, &d, &err), T2_OK);
+        cr_expect_eq(d.U[0], -d.U[1]);
+        cr_expect_gt(d.U[0], 0.0f);
+        cr_expect_eq(d.V[0], -1.0f);
+        t2_decomposition_free(&d);
+    }
+}
+
 /* ---- names ---------------------------------------------------------------------------------- */
 
 Test(svd, patterns)
@@ -417,15 +469,16 @@ Test(svd, transposed_families)
                   "h.0.attn.c_attn.weight.k 4 1 4 4;h.0.attn.c_attn.weight.q 0 1 4 4;"
                   "h.0.attn.c_attn.weight.v 8 1 4 4;h.0.attn.c_proj.weight 0 1 4 4;"
                   "h.0.mlp.c_fc.weight 0 1 16 4;h.0.mlp.c_proj.weight 0 1 4 16;");
-    static const made mingpt[] = {{"transformer.h.0.attn.c_attn.weight", T2_F32, 12, 4},
-                                  {"transformer.h.0.attn.c_proj.weight", T2_F32, 4, 4},
-                                  {"transformer.h.0.mlp.c_fc.weight", T2_F32, 16, 4},
-                                  {"transformer.h.0.mlp.c_proj.weight", T2_F32, 4, 16},
+    /* Six channels: a third of them is a whole number, too. */
+    static const made mingpt[] = {{"transformer.h.0.attn.c_attn.weight", T2_F32, 18, 6},
+                                  {"transformer.h.0.attn.c_proj.weight", T2_F32, 6, 6},
+                                  {"transformer.h.0.mlp.c_fc.weight", T2_F32, 24, 6},
+                                  {"transformer.h.0.mlp.c_proj.weight", T2_F32, 6, 24},
                                   {NULL, T2_F32, 0, 0}};
     expect_chosen(mingpt, "mlp,*.k",
-                  "transformer.h.0.attn.c_attn.weight.k 4 0 4 4;"
-                  "transformer.h.0.mlp.c_fc.weight 0 0 16 4;"
-                  "transformer.h.0.mlp.c_proj.weight 0 0 4 16;");
+                  "transformer.h.0.attn.c_attn.weight.k 6 0 6 6;"
+                  "transformer.h.0.mlp.c_fc.weight 0 0 24 6;"
+                  "transformer.h.0.mlp.c_proj.weight 0 0 6 24;");
 }
 
 Test(svd, all_and_refusals)

@@ -9,6 +9,7 @@
 #include "temp_dir.h"
 
 #include <criterion/criterion.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <math.h>
 #include <sys/stat.h>
@@ -18,7 +19,7 @@
 
 TestSuite(svd_run, .init = temp_dir_make, .fini = temp_dir_remove, .timeout = 600);
 
-/* ---- helpers -------------------------------------------------------------------------------- */
+/* ---- shared pieces -------------------------------------------------------------------------- */
 
 /* As temp_path(), but valid for the whole test. */
 static const char *kept_path(const char *name)
@@ -139,6 +140,7 @@ Test(svd_run, whole_model)
     cr_expect_gt(2 * (uint64_t)st.st_size, w.needed - w.needed / 10);
     cr_assert_eq(t2_safetensors_open(CHARS "/model.safetensors", 0, &model, &err), T2_OK);
     t2_factors *factors = must_open(out);
+    cr_expect_eq(t2_factors_check(factors, model, &err), T2_OK, "%s", err.message);
     cr_expect_eq(t2_factors_count(factors), 18);
     cr_expect_str_eq(t2_factors_path(factors), out);
     cr_expect_not(t2_factors_cut(factors));
@@ -172,6 +174,28 @@ Test(svd_run, whole_model)
     t2_factors_close(NULL);
 }
 
+Test(svd_run, model_of_the_factors)
+{
+    const char *model = kept_path("m"), *out = kept_path("f"), *other = kept_path("other");
+    svd_make_model(model, 1);
+    svd_make_model(other, 2);
+    t2_svd_args args = args_for(model, out);
+    args.modules = "all";
+    must_run(&args);
+    t2_factors *factors = must_open(out);
+    const char *const paths[] = {model, other, CHARS "/model.safetensors"};
+    const char *const words[] = {"", "a of the factors: expected SHA-256 ", "found no such matrix"};
+    for (int i = 0; i < 3; i++) {
+        t2_safetensors *file;
+        t2_error err = {T2_OK, ""};
+        cr_assert_eq(t2_safetensors_open(paths[i], 0, &file, &err), T2_OK);
+        cr_expect_eq(t2_factors_check(factors, file, &err), i == 0 ? T2_OK : T2_ERR_FORMAT);
+        cr_expect_not_null(strstr(err.message, words[i]), "%s", err.message);
+        t2_safetensors_close(file);
+    }
+    t2_factors_close(factors);
+}
+
 Test(svd_run, jobs_give_the_same_bytes)
 {
     const char *one = kept_path("1"), *four = kept_path("4");
@@ -185,6 +209,36 @@ Test(svd_run, jobs_give_the_same_bytes)
     t2_factors *factors = must_open(one);
     cr_expect_eq(t2_factors_count(factors), 20); /* embedding and fc_out, too */
     t2_factors_close(factors);
+}
+
+static int (*blas_threads)(void);
+
+static int expect_one_thread(void *arg, const t2_svd_progress *progress)
+{
+    (void)arg;
+    if (progress->name != NULL) {
+        cr_expect_eq(blas_threads(), 1);
+    }
+    return 0;
+}
+
+Test(svd_run, one_blas_thread_per_job)
+{
+    void *blas =
+        t2_lapack_open(NULL) == T2_OK ? dlopen("libopenblas.so.0", RTLD_NOW | RTLD_NOLOAD) : NULL;
+    void (*set_threads)(int);
+    if (blas == NULL) {
+        cr_skip_test("another BLAS");
+    }
+    *(void **)&blas_threads = dlsym(blas, "openblas_get_num_threads");
+    *(void **)&set_threads = dlsym(blas, "openblas_set_num_threads");
+    set_threads(3);
+    svd_make_model(kept_path("m"), 1);
+    t2_svd_args args = args_for(kept_path("m"), kept_path("f"));
+    args.modules = "all";
+    args.on_progress = expect_one_thread;
+    must_run(&args);
+    cr_expect_eq(blas_threads(), 3);
 }
 
 Test(svd_run, rounding_modes_of_the_caller)

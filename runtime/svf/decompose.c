@@ -15,17 +15,32 @@
 #define MAX_RESIDUAL 1e-5 /* of factors in float, uncut: rounding leaves some 3e-8 */
 
 /* Column by column; at the end x and yt hold the stored factors as doubles, rows of r. */
-typedef struct scratch {
+typedef struct views {
     double *a, *x, *s, *yt, *gram; /* (longer, shorter), (longer, r), (r), (r, shorter), (r, r) */
-} scratch;
+    t2_scratch *lapack;
+} views;
 
-static void scratch_free(scratch *x)
+double *t2_scratch_take(t2_scratch *scratch, int64_t count)
 {
-    free(x->a);
-    free(x->x);
-    free(x->s);
-    free(x->yt);
-    free(x->gram);
+    if (count > scratch->room) {
+        free(scratch->data);
+        scratch->data = t2_alloc(count, sizeof(double));
+        scratch->room = scratch->data != NULL ? count : 0;
+    }
+    return scratch->data;
+}
+
+void t2_scratch_free(t2_scratch *scratch)
+{
+    free(scratch->data);
+    *scratch = (t2_scratch){NULL, 0};
+}
+
+void t2_svd_space_free(t2_svd_space *space)
+{
+    t2_scratch_free(&space->w);
+    t2_scratch_free(&space->factors);
+    t2_scratch_free(&space->lapack);
 }
 
 /* ---- how many ------------------------------------------------------------------------------ */
@@ -52,33 +67,21 @@ static int64_t count_kept(const double *s, int64_t r, const t2_svd_options *opti
 
 /* ---- rounding ------------------------------------------------------------------------------ */
 
-/* To nearest, halfway cases to even; x is at most 1. */
-static float to_bf16(float x)
+/* To nearest, halfway cases to even; x is at most 1. Not by way of the nearest float: two roundings
+ * could differ from one. The float in between gets its last bit set where something is left over
+ * (rounding to odd), which decides as the rest would. */
+static float to_bf16(double x)
 {
+    float value = (float)x;
     uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
+    memcpy(&bits, &value, sizeof bits);
+    if ((double)value != x) {
+        bits -= fabs((double)value) > fabs(x);
+        bits |= 1u;
+    }
     bits = (bits + 0x7fffu + (bits >> 16 & 1u)) & 0xffff0000u;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-/* Straight to bf16 where that is what is stored: two roundings could differ from one. */
-static float round_to(double x, int bf16)
-{
-    float near = (float)x;
-    if (!bf16 || (double)near == x) {
-        return bf16 ? to_bf16(near) : near;
-    }
-    /* The last bit says that something is left over (rounding to odd). */
-    uint32_t bits;
-    float toward = near;
-    memcpy(&bits, &near, sizeof bits);
-    if (fabs((double)near) > fabs(x)) {
-        bits -= 1;
-    }
-    bits |= 1u;
-    memcpy(&toward, &bits, sizeof toward);
-    return to_bf16(toward);
+    memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
 enum { BLOCK = 64 }; /* both sides of a transposition stay in the cache */
@@ -91,9 +94,14 @@ static void store(const double *from, int64_t row_step, int64_t column_step, int
         int64_t end = i0 + BLOCK < rows ? i0 + BLOCK : rows;
         for (int64_t k0 = 0; k0 < kept; k0 += BLOCK) {
             int64_t last = k0 + BLOCK < kept ? k0 + BLOCK : kept;
-            for (int64_t i = i0; i < end; i++) {
+            for (int64_t i = i0; i < end && !bf16; i++) {
                 for (int64_t k = k0; k < last; k++) {
-                    x[i * kept + k] = round_to(from[i * row_step + k * column_step], bf16);
+                    x[i * kept + k] = (float)from[i * row_step + k * column_step];
+                }
+            }
+            for (int64_t i = i0; i < end && bf16; i++) {
+                for (int64_t k = k0; k < last; k++) {
+                    x[i * kept + k] = to_bf16(from[i * row_step + k * column_step]);
                 }
             }
         }
@@ -181,11 +189,10 @@ static void widen(const float *from, int64_t count, double *to)
 }
 
 /* Destroys w. What LAPACK left makes room for the stored factors as doubles, (m, r) and (n, r). */
-static void verify(const scratch *x, double *w, t2_decomposition *out)
+static void verify(const views *x, double *w, t2_decomposition *out)
 {
     const int64_t m = out->m, n = out->n, r = out->r;
     double *u = m > n ? x->x : x->yt, *v = m > n ? x->yt : x->x;
-    int exponent;
     widen(out->U, m * r, u);
     widen(out->V, n * r, v);
     double of_u = away_from_identity(u, m, r, x->gram), of_v = away_from_identity(v, n, r, x->gram);
@@ -196,9 +203,10 @@ static void verify(const scratch *x, double *w, t2_decomposition *out)
         }
     }
     out->residual = 0.0;
-    if (frexp(largest_of(w, m * n), &exponent) > 0.0) {
+    const double largest = largest_of(w, m * n);
+    if (largest > 0.0) {
         /* Squares of what is far from 1 would overflow or vanish. */
-        double factor = ldexp(1.0, exponent < -1000 ? 1000 : -exponent);
+        const double factor = largest > 0x1p-1000 ? 1.0 / largest : 0x1p1000;
         double whole = norm_of(w, m * n, factor);
         t2_lapack_subtract(n, m, r, v, u, w);
         out->residual = norm_of(w, m * n, factor) / whole;
@@ -222,7 +230,7 @@ static void transpose(const double *w, int64_t m, int64_t n, double *to)
 
 /* Fills x from w; falls back to the slower routine. */
 static t2_status factorise(const char *name, int64_t m, int64_t n, const double *w,
-                           t2_routine first, const scratch *x, t2_decomposition *out, t2_error *err)
+                           t2_routine first, const views *x, t2_decomposition *out, t2_error *err)
 {
     char shown[T2_SHOW];
     for (t2_routine routine = first; routine <= T2_DGESVD; routine++) {
@@ -234,7 +242,7 @@ static t2_status factorise(const char *name, int64_t m, int64_t n, const double 
             memcpy(x->a, w, (size_t)(m * n) * sizeof *w);
         }
         t2_status status = t2_lapack_svd(routine, m > n ? m : n, m > n ? n : m, x->a, x->x, x->s,
-                                         x->yt, &converged, &inner);
+                                         x->yt, x->lapack, &converged, &inner);
         if (status != T2_OK) {
             return t2_fail(err, status, "%s: %s", t2_show(shown, name), inner.message);
         }
@@ -247,7 +255,7 @@ static t2_status factorise(const char *name, int64_t m, int64_t n, const double 
                    t2_show(shown, name));
 }
 
-static t2_status fill(const char *name, const scratch *x, double *w, int64_t full,
+static t2_status fill(const char *name, const views *x, double *w, int64_t full,
                       const t2_svd_options *options, t2_decomposition *out, t2_error *err)
 {
     char shown[T2_SHOW];
@@ -284,36 +292,34 @@ static t2_status fill(const char *name, const scratch *x, double *w, int64_t ful
 }
 
 t2_status t2_decompose(const char *name, int64_t m, int64_t n, double *w,
-                       const t2_svd_options *options, t2_routine first, t2_decomposition *out,
-                       t2_error *err)
+                       const t2_svd_options *options, t2_routine first, t2_svd_space *space,
+                       t2_decomposition *out, t2_error *err)
 {
     char shown[T2_SHOW];
-    const int64_t full = m < n ? m : n;
+    const int64_t full = m < n ? m : n, longer = m < n ? n : m;
     *out = (t2_decomposition){.m = m, .n = n};
-    int64_t size = m, square = full;
-    if (!t2_multiply(&size, n) || !t2_multiply(&square, full)) {
-        return t2_fail(err, T2_ERR_NOMEM, "%s: no memory", t2_show(shown, name));
+    /* a and x are m n long, yt and gram full * full; each begins at a multiple of 8 doubles. */
+    int64_t area = longer / 8 + 1, all = 2 * 8;
+    double *base = NULL;
+    if (t2_multiply(&area, full) && t2_multiply(&all, area)) {
+        const int64_t square = (full * full / 8 + 1) * 8, row = (full / 8 + 1) * 8;
+        base = t2_scratch_take(&space->factors, all + 2 * square + row);
+        if (base != NULL) {
+            double *yt = base + all, *gram = yt + square;
+            views x = {base, base + all / 2, gram + square, yt, gram, &space->lapack};
+            t2_status status = factorise(name, m, n, w, first, &x, out, err);
+            if (status == T2_OK) {
+                out->r = count_kept(x.s, full, options);
+                status = fill(name, &x, w, full, options, out, err);
+            }
+            if (status != T2_OK) {
+                t2_decomposition_free(out);
+            }
+            return status;
+        }
     }
-    const int64_t longer = m > n ? m : n;
-    scratch x = {t2_alloc(size, sizeof(double)), t2_alloc(longer * full, sizeof(double)),
-                 t2_alloc(full, sizeof(double)), t2_alloc(square, sizeof(double)),
-                 t2_alloc(square, sizeof(double))};
-    t2_status status;
-    if (x.a == NULL || x.x == NULL || x.s == NULL || x.yt == NULL || x.gram == NULL) {
-        status = t2_fail(err, T2_ERR_NOMEM, "%s: no memory to decompose %lld x %lld",
-                         t2_show(shown, name), (long long)m, (long long)n);
-    } else {
-        status = factorise(name, m, n, w, first, &x, out, err);
-    }
-    if (status == T2_OK) {
-        out->r = count_kept(x.s, full, options);
-        status = fill(name, &x, w, full, options, out, err);
-    }
-    scratch_free(&x);
-    if (status != T2_OK) {
-        t2_decomposition_free(out);
-    }
-    return status;
+    return t2_fail(err, T2_ERR_NOMEM, "%s: no memory to decompose %lld x %lld",
+                   t2_show(shown, name), (long long)m, (long long)n);
 }
 
 void t2_decomposition_free(t2_decomposition *decomposition)

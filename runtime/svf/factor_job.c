@@ -158,7 +158,7 @@ static t2_status write_part(svd_run *run, const t2_matrix *matrix, svd_part *par
 }
 
 static t2_status do_matrix(svd_run *run, const t2_matrix *matrix, svd_part *part,
-                           t2_svd_progress *progress, t2_error *err)
+                           t2_svd_space *space, t2_svd_progress *progress, t2_error *err)
 {
     char shown[T2_SHOW];
     t2_matrix_hash(matrix, part->weight_hash);
@@ -166,7 +166,7 @@ static t2_status do_matrix(svd_run *run, const t2_matrix *matrix, svd_part *part
         return T2_OK;
     }
     int64_t elements = matrix->m;
-    double *w = t2_multiply(&elements, matrix->n) ? t2_alloc(elements, sizeof *w) : NULL;
+    double *w = t2_multiply(&elements, matrix->n) ? t2_scratch_take(&space->w, elements) : NULL;
     if (w == NULL) {
         return t2_fail(err, T2_ERR_NOMEM, "%s: no memory for its elements in double",
                        t2_show(shown, matrix->name));
@@ -174,10 +174,9 @@ static t2_status do_matrix(svd_run *run, const t2_matrix *matrix, svd_part *part
     t2_decomposition d = {0};
     t2_status status = t2_matrix_read(t2_safetensors_path(run->model), matrix, w, err);
     if (status == T2_OK) {
-        status =
-            t2_decompose(matrix->name, matrix->m, matrix->n, w, &run->options, T2_DGESDD, &d, err);
+        status = t2_decompose(matrix->name, matrix->m, matrix->n, w, &run->options, T2_DGESDD,
+                              space, &d, err);
     }
-    free(w);
     if (status == T2_OK) {
         progress->r = d.r;
         progress->residual = d.residual;
@@ -219,6 +218,7 @@ static void finish(svd_run *run, const t2_matrix *matrix, t2_svd_progress *progr
 static void *job(void *arg)
 {
     svd_run *run = arg;
+    t2_svd_space space = {0};
     const t2k_fpenv fpenv = t2k_fpenv_enter();
     pthread_mutex_lock(&run->lock);
     while (!run->stop && run->status == T2_OK && run->next < run->matrices.count) {
@@ -228,7 +228,7 @@ static void *job(void *arg)
         t2_svd_progress progress = {.name = matrix->name, .m = matrix->m, .n = matrix->n};
         t2_error err = {T2_OK, ""};
         double start = now();
-        t2_status status = do_matrix(run, matrix, &run->parts_list[index], &progress, &err);
+        t2_status status = do_matrix(run, matrix, &run->parts_list[index], &space, &progress, &err);
         progress.seconds = now() - start;
         pthread_mutex_lock(&run->lock);
         if (status == T2_OK) {
@@ -240,6 +240,7 @@ static void *job(void *arg)
     }
     pthread_mutex_unlock(&run->lock);
     t2k_fpenv_leave(fpenv);
+    t2_svd_space_free(&space);
     return NULL;
 }
 

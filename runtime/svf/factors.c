@@ -396,6 +396,40 @@ t2_status t2_factors_open(const char *path, unsigned flags, t2_factors **factors
     return T2_OK;
 }
 
+/* The hash of the model's part that `f` is of; 0 where there is no such part. */
+static int hash_of_part(const t2_safetensors *model, const t2_factor *f, char hash[T2_HASH_CHARS])
+{
+    const t2_tensor *tensor = t2_safetensors_find(model, f->tensor);
+    if (tensor == NULL || tensor->rank != 2) {
+        return 0;
+    }
+    const int64_t outputs = tensor->shape[f->transposed ? 1 : 0];
+    const int64_t inputs = tensor->shape[f->transposed ? 0 : 1];
+    if (inputs != f->n || f->m > outputs || f->first > outputs - f->m ||
+        !t2_matrix_readable(tensor->dtype)) {
+        return 0;
+    }
+    const t2_matrix matrix = {NULL, tensor, f->first, f->transposed, f->m, f->n};
+    t2_matrix_hash(&matrix, hash);
+    return 1;
+}
+
+t2_status t2_factors_check(const t2_factors *factors, const t2_safetensors *model, t2_error *err)
+{
+    char shown[T2_SHOW], name[T2_SHOW], hash[T2_HASH_CHARS];
+    for (int64_t i = 0; i < factors->count; i++) {
+        const t2_factor *f = &factors->list[i];
+        int there = hash_of_part(model, f, hash);
+        if (!there || strcmp(hash, f->weight_hash) != 0) {
+            return t2_fail(err, T2_ERR_FORMAT,
+                           "%s: %s of the factors: expected SHA-256 %s, found %s",
+                           t2_show(shown, t2_safetensors_path(model)), t2_show(name, f->name),
+                           f->weight_hash, there ? hash : "no such matrix");
+        }
+    }
+    return T2_OK;
+}
+
 void t2_factors_close(t2_factors *factors)
 {
     if (factors == NULL) {

@@ -221,7 +221,7 @@ static lapack_int call(t2_routine routine, lapack_int rows, lapack_int columns, 
 }
 
 t2_status t2_lapack_svd(t2_routine routine, int64_t rows, int64_t columns, double *a, double *u,
-                        double *s, double *vt, int *converged, t2_error *err)
+                        double *s, double *vt, t2_scratch *space, int *converged, t2_error *err)
 {
     int64_t r = rows < columns ? rows : columns;
     const lapack_int m = (lapack_int)rows, n = (lapack_int)columns;
@@ -234,7 +234,7 @@ t2_status t2_lapack_svd(t2_routine routine, int64_t rows, int64_t columns, doubl
         return t2_fail(err, T2_ERR_ARG, "%lld x %lld is more than this LAPACK can decompose",
                        (long long)rows, (long long)columns);
     }
-    double *work = malloc((size_t)needed * sizeof *work);
+    double *work = t2_scratch_take(space, (int64_t)needed);
     lapack_int *iwork = malloc(8 * (size_t)r * sizeof *iwork);
     t2_status status = T2_OK;
     if (work == NULL || iwork == NULL) {
@@ -246,7 +246,6 @@ t2_status t2_lapack_svd(t2_routine routine, int64_t rows, int64_t columns, doubl
             status = t2_fail(err, T2_ERR_ARG, "LAPACK refused argument %d", -(int)info);
         }
     }
-    free(work);
     free(iwork);
     return status;
 }

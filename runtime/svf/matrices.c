@@ -184,14 +184,18 @@ static int is_wanted(selection *wanted, const module *row, const t2_tensor *tens
     return any;
 }
 
+int t2_matrix_readable(t2_dtype dtype)
+{
+    return dtype == T2_F32 || dtype == T2_F16 || dtype == T2_BF16 || dtype == T2_F64;
+}
+
 /* ---- choosing ------------------------------------------------------------------------------- */
 
 static t2_status check_matrix(const char *path, const t2_matrix *matrix, t2_error *err)
 {
     char shown[T2_SHOW], name[T2_SHOW];
     const t2_tensor *tensor = matrix->tensor;
-    if (tensor->dtype != T2_F32 && tensor->dtype != T2_F16 && tensor->dtype != T2_BF16 &&
-        tensor->dtype != T2_F64) {
+    if (!t2_matrix_readable(tensor->dtype)) {
         return t2_fail(
             err, T2_ERR_FORMAT, "%s: tensor %s: expected F32, F16, BF16 or F64, found %s",
             t2_show(shown, path), t2_show(name, tensor->name), t2_dtype_name(tensor->dtype));

@@ -29,12 +29,34 @@ t2_status t2_matrices_choose(const t2_safetensors *file, const char *modules, t2
                              t2_error *err);
 void t2_matrices_free(t2_matrices *matrices);
 
+/* Nonzero for the types that t2_matrix_read() converts. */
+int t2_matrix_readable(t2_dtype dtype);
+
 /* The elements as w (m, n). T2_ERR_NUMERIC names the first that is not finite. `path` is of the
  * model's file. */
 t2_status t2_matrix_read(const char *path, const t2_matrix *matrix, double *w, t2_error *err);
 
 /* SHA-256 of the matrix as the file holds it: type, shape and bytes. */
 void t2_matrix_hash(const t2_matrix *matrix, char hash[T2_HASH_CHARS]);
+
+/* ---- memory (decompose.c) ------------------------------------------------------------------ */
+
+/* Memory that a thread uses for one matrix after the other: fresh pages cost as much as a tenth of
+ * a small decomposition. Starts as all zeros. */
+typedef struct t2_scratch {
+    double *data; /* aligned as t2_alloc() does */
+    int64_t room;
+} t2_scratch;
+
+/* Room for `count` doubles, or NULL; what was in it is lost where it has to grow. */
+double *t2_scratch_take(t2_scratch *scratch, int64_t count);
+void t2_scratch_free(t2_scratch *scratch);
+
+/* For a matrix: its elements, what LAPACK makes of it, LAPACK's own. */
+typedef struct t2_svd_space {
+    t2_scratch w, factors, lapack;
+} t2_svd_space;
+void t2_svd_space_free(t2_svd_space *space);
 
 /* ---- LAPACK and BLAS (lapack.c) ------------------------------------------------------------ */
 
@@ -57,7 +79,7 @@ void t2_lapack_end(void);
  * u (rows, r), s (r), vt (r, columns), r = min(rows, columns). *converged is 0 where the routine
  * gave up. */
 t2_status t2_lapack_svd(t2_routine routine, int64_t rows, int64_t columns, double *a, double *u,
-                        double *s, double *vt, int *converged, t2_error *err);
+                        double *s, double *vt, t2_scratch *space, int *converged, t2_error *err);
 
 /* c (n, m) -= at^T b with at (r, n), b (r, m), column by column. */
 void t2_lapack_subtract(int64_t n, int64_t m, int64_t r, const double *at, const double *b,
@@ -85,8 +107,8 @@ typedef struct t2_svd_options {
 /* Of w (m, n), which is destroyed. `name` stands in messages. `first` is the routine to begin
  * with. */
 t2_status t2_decompose(const char *name, int64_t m, int64_t n, double *w,
-                       const t2_svd_options *options, t2_routine first, t2_decomposition *out,
-                       t2_error *err);
+                       const t2_svd_options *options, t2_routine first, t2_svd_space *space,
+                       t2_decomposition *out, t2_error *err);
 void t2_decomposition_free(t2_decomposition *decomposition);
 
 /* ---- factor files (factor_file.c) ---------------------------------------------------------- */

@@ -2,7 +2,7 @@
  * of k, each element one chain of fused multiply-adds from +0 in rising k. Which chunk sums go
  * where is t2k_gemm_out (core/table.h). The including gemm_<isa>.c defines
  *   GEMM_MR, GEMM_NV        tile: GEMM_MR rows by GEMM_NV vectors; GEMM_NR = GEMM_NV * VF_W
- *   g_fma(acc, a, b)        acc + a * b, one rounding, held in a register by hand
+ *   g_fma(acc, a, b)        acc + a * b, one rounding, a's lanes equal; held in registers by hand
  *   g_fma_at(acc, p, b)     acc + *p * b, where *p is used once
  *   GEMM_MASKED, g_mask, g_mask_n(n), g_load_mask(p, mask)   loads of the first n lanes in a loop
  *   GEMM_TALL               rows of a kernel in place for one vector of columns

@@ -15,6 +15,8 @@
  *                      v_set_columns4(p): p[0 .. 3] as such a row, for every row
  *   v_sum_rows(a)      lane i: v_sum_lanes(a[i]), for VF_W vectors at once; v_max_rows: likewise
  *   v_const(x)         v_set1(x), but in a register from here on
+ *   v_repeat r         a static constant V_REPEAT(x); v_repeated(r): v_const(x);
+ *                      v_addend(c, r): c, which is that, from r where an fma overwrites its addend
  *   v_not_le(a, b)     !(a <= b): true where either is a NaN
  *   vi_of_bits, v_of_bits   reinterpret; vi_add, vi_sub wrap; vi_max_u compares as unsigned
  *   vi_shl, vi_sra     shifts by a constant
@@ -66,6 +68,10 @@ static inline vf v_const(float x)
     __asm__ volatile("" : "+x"(a));
     return a;
 }
+typedef float v_repeat;
+#define V_REPEAT(x) x
+#define v_repeated(r) v_const(r)
+#define v_addend(c, r) (c)
 static inline vf v_load(const float *p) { return _mm256_loadu_ps(p); }
 static inline void v_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
 static inline void v_stream(float *p, vf a) { _mm256_stream_ps(p, a); }

@@ -29,6 +29,10 @@ static inline vm vm_first(size_t n) { return (vm)((1u << n) - 1u); }
 static inline vf v_zero(void) { return _mm512_setzero_ps(); }
 static inline vf v_set1(float x) { return _mm512_set1_ps(x); }
 static inline vf v_const(float x) { return v_set1(x); }
+typedef float v_repeat;
+#define V_REPEAT(x) x
+#define v_repeated(r) v_const(r)
+#define v_addend(c, r) (c)
 static inline vf v_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void v_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
 static inline void v_stream(float *p, vf a) { _mm512_stream_ps(p, a); }

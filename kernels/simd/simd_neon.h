@@ -27,6 +27,12 @@ typedef struct vd {
 static inline vf v_zero(void) { return vdupq_n_f32(0.0f); }
 static inline vf v_set1(float x) { return vdupq_n_f32(x); }
 static inline vf v_const(float x) { return v_set1(x); }
+/* FMLA overwrites its addend. Volatile, or a compiler loads it once and copies it by moves, which
+ * take ports from the products. */
+typedef vf v_repeat;
+#define V_REPEAT(x) {x, x, x, x}
+#define v_repeated(r) (r)
+#define v_addend(c, r) (*(const volatile vf *)&(r))
 static inline vf v_load(const float *p) { return vld1q_f32(p); }
 static inline void v_store(float *p, vf a) { vst1q_f32(p, a); }
 /* ACLE has no non-temporal store; cores notice long runs of stores by themselves. */

@@ -23,6 +23,10 @@ typedef double vd;
 static inline vf v_zero(void) { return 0.0f; }
 static inline vf v_set1(float x) { return x; }
 static inline vf v_const(float x) { return v_set1(x); }
+typedef float v_repeat;
+#define V_REPEAT(x) x
+#define v_repeated(r) v_const(r)
+#define v_addend(c, r) (c)
 static inline vf v_load(const float *p) { return *p; }
 static inline void v_store(float *p, vf a) { *p = a; }
 static inline void v_stream(float *p, vf a) { *p = a; }

@@ -49,18 +49,21 @@ static inline vf v_exp(vf x)
  * four integer operations fewer. */
 EXP_INLINE void exp_near(vf d[], const size_t count)
 {
-    static const float odd_even[7] = {0x1.6a5150p-10f,
-                                      -0x1.12397ep-7f,
-                                      0x1.5558acp-5f,
-                                      -0x1.555492p-3f,
-                                      0x1.fffffcp-2f,
-                                      -1.0f,
-                                      1.0f};
+    static const v_repeat magic = V_REPEAT(12582912.0f);
+    static const v_repeat odd_even[7] = {
+        V_REPEAT(0x1.6a5150p-10f),
+        V_REPEAT(-0x1.12397ep-7f),
+        V_REPEAT(0x1.5558acp-5f),
+        V_REPEAT(-0x1.555492p-3f),
+        V_REPEAT(0x1.fffffcp-2f),
+        V_REPEAT(-1.0f),
+        V_REPEAT(1.0f),
+    };
     vf t[EXP_GROUP], p[EXP_GROUP];
-    vf c = v_const(12582912.0f), factor = v_const(0x1.715476p+0f);
+    vf c = v_repeated(magic), factor = v_const(0x1.715476p+0f);
     T2K_UNROLL
     for (size_t i = 0; i < count; i++) {
-        t[i] = v_fnma(d[i], factor, c);
+        t[i] = v_fnma(d[i], factor, v_addend(c, magic));
         p[i] = v_sub(t[i], c);
     }
     c = v_const(0x1.62e430p-1f);
@@ -73,18 +76,18 @@ EXP_INLINE void exp_near(vf d[], const size_t count)
     for (size_t i = 0; i < count; i++) {
         d[i] = v_fma(p[i], c, d[i]);
     }
-    c = v_const(odd_even[0]);
-    factor = v_const(odd_even[1]);
+    c = v_repeated(odd_even[0]);
+    factor = v_repeated(odd_even[1]);
     T2K_UNROLL
     for (size_t i = 0; i < count; i++) {
-        p[i] = v_fma(c, d[i], factor);
+        p[i] = v_fma(c, d[i], v_addend(factor, odd_even[1]));
     }
     T2K_UNROLL
     for (size_t term = 2; term < 7; term++) {
-        c = v_const(odd_even[term]);
+        c = v_repeated(odd_even[term]);
         T2K_UNROLL
         for (size_t i = 0; i < count; i++) {
-            p[i] = v_fma(p[i], d[i], c);
+            p[i] = v_fma(p[i], d[i], v_addend(c, odd_even[term]));
         }
     }
     T2K_UNROLL

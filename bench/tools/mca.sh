@@ -91,7 +91,8 @@ figures() {
                 if (load > most) { most = load }
                 short = resource[head[i]]
                 sub(/^(SKX|SKL|ICX|SPR|Zn[0-9]?|N1|V1)(Unit)?/, "", short)
-                sub(/^Port0?/, "p", short)
+                sub(/^Port0*/, "p", short)
+                if (short == "p") { short = "p0" }
                 if (index(" " busiest " ", " " short " ") == 0) {
                     busiest = busiest (busiest == "" ? "" : " ") short
                 }

@@ -80,11 +80,6 @@ static inline __attribute__((always_inline)) void g_store4(float *p, vf v, size_
     _mm_storeu_ps(p, g_part(v, part));
 }
 
-static inline __attribute__((always_inline)) void g_store2(float *p, vf v, size_t part)
-{
-    _mm_storel_pi((__m64 *)(void *)p, g_part(v, part));
-}
-
 typedef vf g_lines;
 #define G_LINES ((size_t)8)
 

@@ -52,12 +52,6 @@ static inline __attribute__((always_inline)) void g_store4(float *p, vf v, size_
     vst1q_f32(p, v);
 }
 
-static inline __attribute__((always_inline)) void g_store2(float *p, vf v, size_t part)
-{
-    (void)part;
-    vst1_f32(p, vget_low_f32(v));
-}
-
 typedef vf g_lines;
 #define G_LINES ((size_t)4)
 

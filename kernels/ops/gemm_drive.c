@@ -66,14 +66,16 @@ static int narrow(const t2k_gemm_job *job, size_t kc)
            job->a_m % BAD_STRIDE != 0;
 }
 
-/* B in panels, by the first kernel where its rows are contiguous; A in place where that is no loss.
+/* B in panels, by the first kernel where its rows are contiguous; A in place where that is no loss:
+ * on strides that put a tile's rows on one set of L1, only if they fit it and few columns follow.
  */
 static t2k_gemm_route packed(const t2k_gemm_job *job)
 {
     t2k_gemm_group *g = job->group;
     const int fused = g->fuse != NULL && job->panels == NULL && job->b_n == 1 && job->s_b == NULL &&
                       job->n >= g->nr && job->m > g->mr;
-    if (!g->packs && job->s_a == NULL && job->a_k == 1 && job->a_m % WORST_STRIDE != 0) {
+    const int spread = job->a_m % WORST_STRIDE != 0 || (g->mr < L1_WAYS && job->n <= NARROW_COLS);
+    if (!g->packs && job->s_a == NULL && job->a_k == 1 && spread) {
         return fused ? T2K_ROUTE_ROWS_FUSED : T2K_ROUTE_ROWS;
     }
     return fused ? T2K_ROUTE_FUSED : T2K_ROUTE_BLOCKS;

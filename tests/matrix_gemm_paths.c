@@ -13,8 +13,8 @@
 
 #define SMALL_COLS 32 /* columns of B kept where that is forced, and visits of two chunks */
 
-static const char *const names[] = {"chosen", "scale",  "lines", "direct",
-                                    "strips", "blocks", "fused"};
+static const char *const names[] = {"chosen", "scale", "lines", "direct",    "strips",
+                                    "blocks", "fused", "rows",  "rows fused"};
 enum { ROUTES = sizeof names / sizeof names[0] };
 
 struct way {
@@ -54,10 +54,12 @@ static int expected(const t2k_gemm_job *job, t2k_gemm_route route)
     case T2K_ROUTE_CHOOSE:
     case T2K_ROUTE_STRIPS:
     case T2K_ROUTE_BLOCKS:
+    case T2K_ROUTE_ROWS:
         return 1;
     case T2K_ROUTE_DIRECT:
         return rows_of_b && job->n % job->group->direct_step == 0;
     case T2K_ROUTE_FUSED:
+    case T2K_ROUTE_ROWS_FUSED:
         return rows_of_b;
     default:
         return 0; /* forced by alpha or by the shape alone */

@@ -2,7 +2,7 @@
  * <= 16. Two ports, latency 4: 8 chains are the least that fill them, so 4 x 16 is the lowest
  * height at full speed. Tails: own heights, masked loads in place, padded panels when packed; one
  * vector of columns takes 12 rows. A step of k of the tile by llvm-mca 14: 6.1 cycles on
- * Skylake, 7.1 on Zen 2, 6 being the limit (its model of Zen 3 has one port for FMA). */
+ * Skylake, 6.8 on Zen 2, 6 being the limit (its model of Zen 3 has one port for FMA). */
 #include "simd/simd_avx2.h"
 
 #include <string.h>
@@ -78,11 +78,6 @@ static inline __attribute__((always_inline)) __m128 g_part(vf v, size_t part)
 static inline __attribute__((always_inline)) void g_store4(float *p, vf v, size_t part)
 {
     _mm_storeu_ps(p, g_part(v, part));
-}
-
-static inline __attribute__((always_inline)) void g_store2(float *p, vf v, size_t part)
-{
-    _mm_storel_pi((__m64 *)(void *)p, g_part(v, part));
 }
 
 typedef vf g_lines;

@@ -46,10 +46,15 @@ static inline t2k_gemm_out t2k_gemm_out_at(const t2k_gemm_out *out, size_t i, si
 }
 
 /* Packed operands, one chunk of kc <= T2K_CHUNK_K at a time:
- *   A: ceil(m / mr) panels of mr * kc floats, element (row r of the panel, p) at [p * mr + r];
- *      which rows a panel holds is the group's own affair (the last two share what is left).
+ *   A along k (a_k = 1): rows, T2K_ROW_STRIDE(kc) floats apart.
+ *   A across: ceil(m / mr) panels of mr * kc floats, element (row r of the panel, p) at
+ *      [p * mr + r]; which rows a panel holds is the group's own affair (the last two share what
+ *      is left).
  *   B: panel t holds columns t * nr .. t * nr + nr - 1, element (p, column c) at [p * nr + c];
  *      panels lie b_panel floats apart; columns beyond n are +0. */
+
+/* A row of 1 KB and a line, so that rows fall on different sets of the caches. */
+#define T2K_ROW_STRIDE(kc) (((size_t)(kc) + 15) / 16 * 16 + 16)
 
 /* Packs op(A)(0..m-1, 0..kc-1), element (i, p) at A[i * a_m + p * a_k], one stride being 1.
  * s (kc) or NULL, only with a_k = 1, multiplies column p, rounded once. Writes up to 16 floats
@@ -63,15 +68,17 @@ typedef void t2k_gemm_pack_a_fn(size_t m, size_t kc, const float *A, size_t a_m,
 typedef void t2k_gemm_pack_b_fn(size_t n, size_t kc, const float *B, size_t b_k, size_t b_n,
                                 const float *s, float *panels, size_t b_panel);
 
-/* C (m, n) from packed A and packed B. */
-typedef void t2k_gemm_block_fn(size_t m, size_t n, size_t kc, const float *A, const float *B,
-                               size_t b_panel, float *C, size_t ldc, const t2k_gemm_out *out);
+/* C (m, n) from A and packed B. A is packed in panels (a_m = 0) or in rows, element (i, p) at
+ * A[i * a_m + p * a_k]. */
+typedef void t2k_gemm_block_fn(size_t m, size_t n, size_t kc, const float *A, size_t a_m,
+                               size_t a_k, const float *B, size_t b_panel, float *C, size_t ldc,
+                               const t2k_gemm_out *out);
 
-/* C (m, nr) from packed A and one panel's columns of B in place, rows b_k apart, whose panel is
+/* C (m, nr) from A as before and one panel's columns of B in place, rows b_k apart, whose panel is
  * packed on the way; asks for `next`, kc such rows elsewhere (or NULL). */
-typedef void t2k_gemm_fuse_fn(size_t m, size_t kc, const float *A, const float *B, size_t b_k,
-                              const float *next, float *panel, float *C, size_t ldc,
-                              const t2k_gemm_out *out);
+typedef void t2k_gemm_fuse_fn(size_t m, size_t kc, const float *A, size_t a_m, size_t a_k,
+                              const float *B, size_t b_k, const float *next, float *panel, float *C,
+                              size_t ldc, const t2k_gemm_out *out);
 
 /* C (m, n) from A in place, element (i, p) at A[i * a_m + p * a_k], and B either packed
  * (padded = 1, b_k = nr) or in place (padded = 0, row-major with row stride b_k, b_panel = nr, n a

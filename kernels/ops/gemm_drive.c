@@ -4,15 +4,17 @@
  *   scale    no product (alpha = 0 or k = 0)
  *   lines    one column or one row of C, its matrix contiguous along k
  *   direct   A and B in place: B is read once, or both are small
- *   strips   A in place, B in panels (packed once, or just before use): few rows
- *   blocks   both packed: A in blocks that stay in L2, B just before use (gemm_blocks.c)
- *   fused    as blocks, B packed by the kernel that multiplies it first
- * The rule: packing costs about 16 multiply-adds an element of A (a transpose) and of B along k,
- * 8 of B across, and saves a cache miss a use. So A is packed for more than `few` rows unless a
- * chunk of it fits L2 as it lies or few columns use it; B where more than mr rows use it, its chunk
- * does not fit L2 as it lies or it lies along k; and where B's rows are contiguous its packing is
- * hidden behind mr multiply-adds a store. Sizes come from what the group's kernels reach and from
- * the size of L2; a test may ask for another way (t2k_gemm_job.route). */
+ *   strips   A in place, B in panels (packed once, or just before use): few rows or columns
+ *   blocks   A packed in blocks that stay in L2, B just before use (gemm_blocks.c)
+ *   rows     as blocks, A in place
+ *   fused, rows fused   as these, B packed by the kernel that multiplies it first
+ * The rule: tiles read rows of A in place as fast as packed ones, unless their stride puts all
+ * lines of a tile on few sets of L1, so A is packed only then, where it lies across, and where it
+ * is to be scaled; packing B costs about 16 multiply-adds an element along k, 8 across. So B is
+ * packed where more than mr rows use it, its chunk does not fit L2 as it lies or it lies along k;
+ * and where B's rows are contiguous its packing is hidden behind mr multiply-adds a store. Sizes
+ * come from what the group's kernels reach and from the size of L2; a test may ask for another way
+ * (t2k_gemm_job.route). */
 #include "core/fpenv.h"
 #include "ops/gemm_class.h"
 #include "ops/gemm_parts.h"
@@ -21,6 +23,7 @@
 
 #define SMALL_FLOATS 65536 /* a chunk of an operand up to 256 KB is read in place: it fits L2 */
 #define BAD_STRIDE 512     /* unless its lines fall on few cache sets: strides of k * 2 KB */
+#define WORST_STRIDE 1024  /* all lines of a step of k on one set of L1 */
 #define L1_WAYS 8          /* where a stride puts all lines of a column on one set */
 #define NARROW_COLS 128    /* columns for which packing A costs more than it brings */
 
@@ -63,14 +66,19 @@ static int narrow(const t2k_gemm_job *job, size_t kc)
            job->a_m % BAD_STRIDE != 0;
 }
 
-/* By packed operands; B's panels by the first kernel where its rows are contiguous. */
+/* B in panels, by the first kernel where its rows are contiguous; A in place where that is no loss:
+ * on strides that put a tile's rows on one set of L1, only if they fit it and few columns follow.
+ */
 static t2k_gemm_route packed(const t2k_gemm_job *job)
 {
     t2k_gemm_group *g = job->group;
-    return g->fuse != NULL && job->panels == NULL && job->b_n == 1 && job->s_b == NULL &&
-                   job->n >= g->nr && job->m > g->mr
-               ? T2K_ROUTE_FUSED
-               : T2K_ROUTE_BLOCKS;
+    const int fused = g->fuse != NULL && job->panels == NULL && job->b_n == 1 && job->s_b == NULL &&
+                      job->n >= g->nr && job->m > g->mr;
+    const int spread = job->a_m % WORST_STRIDE != 0 || (g->mr < L1_WAYS && job->n <= NARROW_COLS);
+    if (!g->packs && job->s_a == NULL && job->a_k == 1 && spread) {
+        return fused ? T2K_ROUTE_ROWS_FUSED : T2K_ROUTE_ROWS;
+    }
+    return fused ? T2K_ROUTE_FUSED : T2K_ROUTE_BLOCKS;
 }
 
 static t2k_gemm_route choose(const t2k_gemm_job *job)
@@ -115,6 +123,12 @@ static int possible(const t2k_gemm_job *job, t2k_gemm_route route)
         return product && !g->packs && job->s_a == NULL;
     case T2K_ROUTE_BLOCKS:
         return product;
+    case T2K_ROUTE_ROWS:
+        return product && !g->packs && job->s_a == NULL;
+    case T2K_ROUTE_ROWS_FUSED:
+        if (job->s_a != NULL) {
+            return 0;
+        } /* fall through */
     case T2K_ROUTE_FUSED:
         return product && g->fuse != NULL && job->panels == NULL && job->b_n == 1 &&
                job->s_b == NULL;
@@ -244,7 +258,9 @@ static void serial(const t2k_gemm_job *job, t2k_gemm_route route, float *workspa
     case T2K_ROUTE_CHOOSE:
     case T2K_ROUTE_BLOCKS:
     case T2K_ROUTE_FUSED:
-        t2k_gemm_blocks(job, route == T2K_ROUTE_FUSED, workspace);
+    case T2K_ROUTE_ROWS:
+    case T2K_ROUTE_ROWS_FUSED:
+        t2k_gemm_blocks(job, route, workspace);
         break;
     }
 }

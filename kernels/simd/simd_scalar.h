@@ -65,7 +65,7 @@ static inline float v_max_lanes(vf a) { return a; }
 static inline vf v_sum_rows(const vf a[VF_W]) { return a[0]; }
 static inline vf v_max_rows(const vf a[VF_W]) { return a[0]; }
 
-static inline void v_sum8(const vf a[8], float *sums) { memcpy(sums, a, 8 * sizeof *a); }
+static inline void v_sum8(const vf a[8], vf *sums) { memcpy(sums, a, 8 * sizeof *a); }
 
 static inline vi vi_set1(int32_t x) { return x; }
 static inline vi vi_of_bits(vf a)

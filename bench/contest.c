@@ -316,7 +316,7 @@ void bench_group_open(struct bench_run *run, struct bench_group *g)
         }
         if (failed) {
             fail(row, error);
-        } else if (!row->ours &&
+        } else if (!row->ours && !bench_group_required(run, g) &&
                    (bench_now() > run->deadline || bench_server_exhausted(run, row->server))) {
             row->unsupported = 1;
             row->server->left_out++;

@@ -165,7 +165,7 @@ void bench_group_close(struct bench_group *g);
 void bench_subject_release(struct bench_subject *s);
 /* Nonzero while a row of ours has no error. */
 int bench_group_alive(const struct bench_group *g);
-/* Starts the workers of all groups, but in a run for targets only as far as half of the budget
+/* Starts the workers of all groups: all in a run for targets, else as far as half of the budget
  * allows; and ends them. */
 void bench_servers_start(struct bench_run *run);
 void bench_servers_stop(struct bench_run *run);

@@ -448,7 +448,7 @@ static void note_unused(const struct causes *causes)
 {
     for (int i = 0; i < causes->count; i++) {
         if (!causes->cause[i].used) {
-            fprintf(stderr, "t2bench: report: note: %s, line %d: no missed target is of this kind\n",
+            fprintf(stderr, "t2bench: report: note: %s, line %d: nothing missed is of this kind\n",
                     causes->path, causes->cause[i].line);
         }
     }

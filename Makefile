@@ -128,7 +128,7 @@ help:
 	@echo 'make test           all tests on all instruction sets; last line: N passed, N failed, ...'
 	@echo 'make bench          time the kernels, under a minute (BENCH_ARGS=... goes to the benchmark)'
 	@echo 'make bench-full     everything, half an hour: a JSON file and a page below build/bench'
-	@echo 'make bench-targets  what targets are set for, 25 minutes: a JSON file and a table'
+	@echo 'make bench-targets  what targets are set for, 40 minutes: a JSON file and a table'
 	@echo 'make bench-readme   the table in README.md again, from bench/results'
 	@echo 'make bench-performance  table and picture of docs/performance.md, from bench/results/targets'
 	@echo 'make mca            what llvm-mca (LLVM 19) says of the hot loops, a table; ARCH=aarch64: NEON'

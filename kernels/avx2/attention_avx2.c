@@ -5,6 +5,7 @@
 #define ATT_VECS 2
 #define ATT_FEW 3
 #define ATT_COPY 1
+#define ATT_HAS_SHORT
 
 /* Rows j and j + 4 side by side, the second inserted from memory; then 4 x 4 within each 128 bits:
  * two thirds of the shuffles of a transpose that starts from whole rows. */

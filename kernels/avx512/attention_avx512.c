@@ -5,6 +5,7 @@
 #define ATT_VECS 4
 #define ATT_FEW 4
 #define ATT_COPY 0
+#define ATT_HAS_SHORT
 
 /* Row j, j + 4, j + 8 and j + 12 side by side, inserted from memory; then 4 x 4 within each 128
  * bits: half the shuffles of a transpose that starts from whole rows. */

@@ -412,12 +412,13 @@ ATT_INLINE vf att_weights(size_t keys, size_t qs, float *restrict s, vf base)
     }
 }
 
+static const float att_lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
 /* Scores of the keys first .. last - 1 of one vector of queries that query i does not see, because
  * it sees first + i keys, become -Inf. */
 static void att_mask_edge(size_t last, ptrdiff_t first, size_t qs, float *s)
 {
-    static const float lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    const vf lane = v_load(lanes), lowest = v_set1(-INFINITY);
+    const vf lane = v_load(att_lanes), lowest = v_set1(-INFINITY);
     for (size_t key = att_clamp(first, last); key < last; key++) {
         vm blocked = v_lt(lane, v_set1((float)((ptrdiff_t)key - first + 1)));
         v_store(s + key * qs, v_select(blocked, lowest, v_load(s + key * qs)));

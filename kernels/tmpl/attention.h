@@ -16,6 +16,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "tmpl/exp.h"
+
 #include "tmpl/attention_tiles.h"
 
 #define ATT_KEYS T2K_ATTENTION_KEYS

@@ -9,6 +9,15 @@
 #ifndef T2K_TMPL_EXP_H
 #define T2K_TMPL_EXP_H
 
+#define EXP_LOG2E 0x1.715476p+0f
+#define EXP_LN2_HIGH 0x1.62e430p-1f
+#define EXP_LN2_LOW -0x1.05c610p-29f
+#define EXP_C2 0x1.fffffcp-2f
+#define EXP_C3 0x1.555492p-3f
+#define EXP_C4 0x1.5558acp-5f
+#define EXP_C5 0x1.12397ep-7f
+#define EXP_C6 0x1.6a5150p-10f
+
 static inline vf v_exp(vf x)
 {
     /* Beyond these the result is 0 or Inf already; the clamp keeps n within two factors. From -176

@@ -89,6 +89,29 @@ static void short_shapes(struct matrix *m)
     }
 }
 
+/* One query, its keys at distances of whole KB and beside them: heads with keys of their own. */
+static void decode_shapes(struct matrix *m)
+{
+    static const int64_t keys[] = {7, 8, 9, 31, 32, 33, 63, 64, 65, 130};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        const int64_t sizes_of[][5] = {{1, keys[i], 1, 4, 64},  {1, keys[i], 2, 16, 8},
+                                       {1, keys[i], 1, 32, 40}, {1, keys[i], 1, 5, 64},
+                                       {1, keys[i], 3, 3, 24},  {1, keys[i], 1, 9, 33}};
+        for (size_t j = 0; j < sizeof sizes_of / sizeof sizes_of[0]; j++) {
+            struct scene s;
+            const enum mask_style style = (enum mask_style)rng_below(&m->rng, MASK_STYLES);
+            scene_open(&s, &m->rng, sizes_of[j], SEQUENCE_FIRST, style, 0);
+            float *got = scene_record(m, &s, 0);
+            if (m->isa == 0) {
+                scene_reference(m, &s, got);
+            }
+            scene_ways(m, &s, got);
+            free(got);
+            scene_close(m, &s);
+        }
+    }
+}
+
 /* ---- special values ------------------------------------------------------------------------- */
 
 /* One item and head whose keys `at` (both, if > 0) are blocked for even queries only: what k or v
@@ -428,6 +451,7 @@ void matrix_attention(struct matrix *m)
     static const float poisons[] = {INFINITY, -INFINITY, NAN};
     small_shapes(m);
     short_shapes(m);
+    decode_shapes(m);
     for (size_t i = 0; i < 12; i++) {
         poison_case(m, i % 2 == 1, poisons[i / 4], i / 2 % 2 == 1);
     }

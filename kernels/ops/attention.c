@@ -58,10 +58,11 @@ static void divide(struct job *job)
     const t2k_attention_args *a = &job->args;
     const size_t heads = (size_t)a->heads;
     job->heads = job->span = 1;
-    if (a->queries == 1) { /* decoding: the heads of a group read the same keys and values */
+    const int small = a->queries <= T2K_ATTENTION_SHORT && a->keys <= T2K_ATTENTION_SHORT;
+    if (a->queries == 1 && a->kv_heads < a->heads) { /* they read the same keys and values */
         job->span = heads / (size_t)a->kv_heads;
         job->heads = job->span < T2K_ATTENTION_FEW ? job->span : T2K_ATTENTION_FEW;
-    } else if (a->queries <= T2K_ATTENTION_SHORT && a->keys <= T2K_ATTENTION_SHORT) {
+    } else if (a->queries == 1 || small) {
         job->span = heads;
         job->heads = heads < T2K_ATTENTION_HEADS ? heads : T2K_ATTENTION_HEADS;
     }

@@ -53,7 +53,8 @@ static int complete(const t2k_attention_args *args, t2k_attention_args *a)
     return 1;
 }
 
-static void divide(struct job *job)
+/* Fewer heads a call where there would be fewer calls than threads. */
+static void divide(struct job *job, size_t threads)
 {
     const t2k_attention_args *a = &job->args;
     const size_t heads = (size_t)a->heads;
@@ -65,6 +66,9 @@ static void divide(struct job *job)
     } else if (a->queries == 1 || small) {
         job->span = heads;
         job->heads = heads < T2K_ATTENTION_HEADS ? heads : T2K_ATTENTION_HEADS;
+        while (job->heads > 1 && (size_t)a->items * (heads / job->heads) < threads) {
+            job->heads /= 2;
+        }
     }
     job->calls = heads / job->span * ((job->span + job->heads - 1) / job->heads);
     job->tiles = ((size_t)a->queries - 1) / T2K_ATTENTION_QUERIES + 1;
@@ -101,7 +105,7 @@ static t2k_status check(const t2k_attention_args *args, struct job *job)
         t2k_rows_overlap(a->queries, a->out_row, a->items, a->out_item, width)) {
         return T2K_ERR_ARG;
     }
-    divide(job);
+    divide(job, 1);
     return T2K_OK;
 }
 
@@ -149,6 +153,7 @@ t2k_status t2k_attention_team(t2k_team *team, const t2k_attention_args *args)
     if (t2k_team_workspace(team) == NULL) {
         return T2K_ERR_NOMEM;
     }
+    divide(&job, (size_t)t2k_team_size(team));
     share(team, &job);
     t2k_team_barrier(team);
     return T2K_OK;
@@ -174,6 +179,7 @@ t2k_status t2k_attention(const t2k_attention_args *args)
     double pairs =
         (double)a->items * (double)a->heads * (double)a->queries * ((double)a->keys + 1.0);
     int threads = t2k_threads_for_work(pairs * (0.05 * (double)a->head_dim + 1.0));
+    divide(&job, (size_t)threads);
     if ((size_t)threads > job.units) {
         threads = (int)job.units;
     }

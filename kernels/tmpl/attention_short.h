@@ -311,7 +311,8 @@ ATT_INLINE void att_short_value_tile(size_t keys, const float *restrict p,
     }
     T2K_UNROLL
     for (size_t i = 0; i < queries; i++) {
-        const vf by = v_set1(inverse[i]); /* -0 becomes +0 */
+        const vf by = v_set1(inverse[i]);
+        /* -0 becomes +0. */
         v_store(out, v_add(v_mul(acc[i][0], by), v_zero()));
         v_store(out + VF_W, v_add(v_mul(acc[i][1], by), v_zero()));
         out += out_row;

@@ -196,9 +196,9 @@ typedef void t2k_dropout_fn(size_t n, const float *X, uint32_t threshold, float 
     ((3 * (((size_t)(head_dim) + 15) / 16 * 16) + T2K_ATTENTION_KEYS + 8) * T2K_ATTENTION_QUERIES)
 
 /* Queries first_query .. first_query + queries - 1 of `heads` heads of one item of args, from
- * `head` on; args is of full size and its kv_heads not 0. Either heads = 1 and 1 <= queries <=
- * T2K_ATTENTION_QUERIES, or the heads share one head of k and v and heads * queries <=
- * T2K_ATTENTION_FEW. workspace: T2K_ATTENTION_FLOATS(head_dim), aligned to T2K_ALIGN. */
+ * `head` on; args is of full size and its kv_heads not 0. 1 <= queries <= T2K_ATTENTION_QUERIES;
+ * where queries = 1 the heads, at most T2K_ATTENTION_FEW, share one head of k and v or, kv_heads
+ * being heads, none. workspace: T2K_ATTENTION_FLOATS(head_dim), aligned to T2K_ALIGN. */
 typedef void t2k_attention_fn(const t2k_attention_args *args, size_t item, size_t head,
                               size_t heads, size_t first_query, size_t queries, float *workspace);
 

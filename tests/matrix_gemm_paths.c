@@ -36,8 +36,10 @@ static t2k_status job_of(const struct gemm_case *c, struct gemm_operands *o, con
         status = t2k_gemm_check_b(c->trans_b, o->B, (int64_t)o->ldb, job);
     }
     if (w->packed != NULL) {
-        job->B = NULL;
-        job->panels = (const float *)((const unsigned char *)w->packed + T2K_ALIGN);
+        const float *panels = (const float *)((const unsigned char *)w->packed + T2K_ALIGN);
+        job->B = c->n == 1 ? panels : NULL;
+        job->b_k = job->b_n = 1; /* a single column is packed as it is */
+        job->panels = c->n == 1 ? NULL : panels;
         job->b_panel = job->k * job->group->nr;
     }
     job->route = w->route;
@@ -201,6 +203,39 @@ static void chunks_at_edges(struct matrix *m)
     }
 }
 
+/* Few columns and few rows whose other operand lies along k: groups of rows and one more or less,
+ * pieces and chunks of k, rows so far apart that L1 has room for one group only. */
+static void lines_at_edges(struct matrix *m)
+{
+    static const size_t lines[] = {7, 8, 9, 16, 17, 31, 32, 33, 40, 41, 67};
+    static const size_t depths[] = {1, 3, 4, 5, 63, 64, 65, 257, 512, 513, 1024, 1027, 1540};
+    enum { LINES = sizeof lines / sizeof lines[0], DEPTHS = sizeof depths / sizeof depths[0] };
+    int turn = 0;
+    for (size_t few = 1; few <= T2K_GEMM_LINES + 1; few++) {
+        for (size_t d = 0; d < DEPTHS; d++, turn++) {
+            const size_t many = lines[(size_t)turn % LINES];
+            struct gemm_case c = plain(many, few, depths[d], turn % 2);
+            c.pad = 0;
+            if (turn % 3 == 0) {
+                c.m = few;
+                c.n = many;
+            }
+            all_ways(m, &c);
+            c.pad = depths[d] % 512 > 1 ? 2 : 0; /* B's rows, too */
+            c.trans_a = turn % 7 == 0 ? T2K_TRANS : T2K_NO_TRANS;
+            c.trans_b = T2K_TRANS;
+            c.threads = 2 + turn % 3;
+            c.alpha = 0.5f;
+            c.beta = turn % 4 == 0 ? 1.0f : -0.75f;
+            c.flags = turn % 4 == 0 ? 0 : CASE_ALL;
+            all_ways(m, &c);
+            c.beta = 0.0f;
+            c.flags = CASE_NAN_C | CASE_BIAS | CASE_SCALE | CASE_SCALE_ROWS | CASE_GELU;
+            all_ways(m, &c);
+        }
+    }
+}
+
 /* Shapes whose shares among threads are uneven: by rows, by columns, by rectangles. */
 static void shares(struct matrix *m)
 {
@@ -335,6 +370,7 @@ void matrix_gemm_paths(struct matrix *m)
     rows_at_edges(m);
     columns_at_edges(m);
     chunks_at_edges(m);
+    lines_at_edges(m);
     rows_together(m);
     one_region(m);
     shares(m);

@@ -1,5 +1,6 @@
 /* The parts of the product's driver: gemm_drive.c chooses the way, gemm_blocks.c goes it for packed
- * operands, gemm_threads.c shares a product among a team. */
+ * operands, gemm_lines.c for few columns or rows along k, gemm_threads.c shares a product among a
+ * team. */
 #ifndef T2K_GEMM_PARTS_H
 #define T2K_GEMM_PARTS_H
 
@@ -76,6 +77,12 @@ static inline size_t t2k_gemm_group_floats(const t2k_gemm_job *job, size_t rows)
 
 /* The whole job (a batch of one) on one thread, both operands packed; fused: B by the kernel. */
 void t2k_gemm_blocks(const t2k_gemm_job *job, int fused, float *workspace);
+
+/* Nonzero where few columns of C come from rows of A, or few rows from those of unpacked B. */
+int t2k_gemm_has_lines(const t2k_gemm_job *job);
+
+/* Goes that way, with a batch of one. */
+void t2k_gemm_lines(const t2k_gemm_job *job);
 
 /* The way of a job: the one it asks for where that is possible, else by the rule. */
 t2k_gemm_route t2k_gemm_choose(const t2k_gemm_job *job);

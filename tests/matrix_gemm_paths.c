@@ -236,6 +236,23 @@ static void lines_at_edges(struct matrix *m)
     }
 }
 
+/* k = 1: rows of C at once, or panels of them. */
+static void one_step(struct matrix *m)
+{
+    static const size_t cols[] = {3, 15, 16, 17, 31, 32, 33, 47, 64, 95, 129};
+    for (size_t i = 0; i < sizeof cols / sizeof cols[0]; i++) {
+        for (int turn = 0; turn < 4; turn++) {
+            struct gemm_case c = plain(5 + i, cols[i], 1, turn);
+            c.threads = 1 + turn;
+            if (turn == (int)(i % 4)) {
+                c.beta = 0.75f;
+                c.flags = i % 2 == 0 ? CASE_ALL : CASE_SCALE | CASE_SCALE_ROWS | CASE_SILU;
+            }
+            all_ways(m, &c);
+        }
+    }
+}
+
 /* Shapes whose shares among threads are uneven: by rows, by columns, by rectangles. */
 static void shares(struct matrix *m)
 {
@@ -371,6 +388,7 @@ void matrix_gemm_paths(struct matrix *m)
     columns_at_edges(m);
     chunks_at_edges(m);
     lines_at_edges(m);
+    one_step(m);
     rows_together(m);
     one_region(m);
     shares(m);

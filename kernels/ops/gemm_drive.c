@@ -67,6 +67,9 @@ static t2k_gemm_route choose(const t2k_gemm_job *job)
     if (t2k_gemm_has_lines(job)) {
         return T2K_ROUTE_LINES;
     }
+    if (job->k == 1 && !g->packs && job->s_a == NULL) { /* nothing is read twice from afar */
+        return direct_possible(job) ? T2K_ROUTE_DIRECT : T2K_ROUTE_STRIPS;
+    }
     if (g->packs || job->s_a != NULL ||
         (job->m > g->few && job->n > g->nr && !small_a && !narrow(job, kc))) {
         return packed(job);

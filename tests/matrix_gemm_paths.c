@@ -81,6 +81,11 @@ static void in_double(struct matrix *m, const struct gemm_case *c, const struct 
     free(sum);
 }
 
+static void team_body(t2k_team *team, void *arg)
+{
+    t2k_gemm_team(team, arg);
+}
+
 /* Goes one way; returns 0 where it is none for the case. */
 static int go(struct matrix *m, const struct gemm_case *c, struct gemm_operands *o,
               const struct way *w, const float *want)
@@ -94,7 +99,9 @@ static int go(struct matrix *m, const struct gemm_case *c, struct gemm_operands 
         matrix_check(m, w->route == T2K_ROUTE_CHOOSE || t2k_gemm_choose(&job) == w->route,
                      "%zux%zux%zu: the driver refuses %s", c->m, c->n, c->k, names[w->route]);
         t2k_set_num_threads(w->threads);
-        status = t2k_gemm_run(&job);
+        /* The driver itself gives a small product one thread. */
+        status =
+            w->threads > 1 ? t2k_parallel_team(w->threads, 1, team_body, &job) : t2k_gemm_run(&job);
         t2k_set_num_threads(0);
         matrix_same(m, C, want, o->c_count,
                     "%zux%zux%zu ta %d tb %d pad %zu flags %d %s%s mc %zu nc %zu threads %d", c->m,

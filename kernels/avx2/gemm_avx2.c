@@ -80,36 +80,11 @@ static inline __attribute__((always_inline)) void g_store4(float *p, vf v, size_
     _mm_storeu_ps(p, g_part(v, part));
 }
 
-typedef vf g_lines;
-#define G_LINES ((size_t)8)
-
-static inline g_lines g_lines_zero(void)
-{
-    return v_zero();
-}
-
-static inline g_lines g_lines_load(const float *p)
-{
-    return v_load(p);
-}
-
-static inline void g_lines_store(float *p, g_lines v)
-{
-    v_store(p, v);
-}
-
-/* The broadcast is volatile, or gcc keeps those of one group for the next one, in memory. */
-static inline __attribute__((always_inline)) g_lines g_lines_fma_at(g_lines acc, g_lines a,
-                                                                    const float *p)
-{
-    vf b;
-    __asm__ volatile("vbroadcastss %1, %0" : "=x"(b) : "m"(*p));
-    return g_fma(acc, a, b);
-}
+#define GEMM_TOGETHER 2
 
 /* The halves of a vector are loaded apart: that is the first of three steps of a transpose. */
 static inline __attribute__((always_inline)) void g_lines_four(const float *a, size_t stride,
-                                                               g_lines r[4])
+                                                               vf r[4])
 {
     T2K_UNROLL
     for (size_t i = 0; i < 4; i++) {

@@ -90,11 +90,14 @@ typedef void t2k_gemm_strip_fn(size_t m, size_t n, size_t kc, const float *A, si
 /* C (m, n) = beta * C (+0 where beta = 0), then the epilogue: a product of nothing. */
 typedef void t2k_gemm_scale_fn(size_t m, size_t n, float *C, size_t ldc, const t2k_gemm_out *out);
 
-/* One column (column = 1, C[i * ldc]) or one row (C[i]) of C, its elements being rows of A times x:
- * C_i from the sum of A[i * a_m + p] * x[p * x_k], m at least the group's line_rows. */
-typedef void t2k_gemm_lines_fn(size_t m, size_t kc, const float *A, size_t a_m, const float *x,
-                               size_t x_k, float *C, size_t ldc, int column,
-                               const t2k_gemm_out *out);
+/* Rows of A times cols <= T2K_GEMM_LINES vectors: columns (column = 1, C[i * ldc + c]) or rows
+ * (C[c * ldc + i]) of C from the sums of A[i * a_m + p] * x[p * x_k + c * x_c]; m at least the
+ * group's line_rows, cols * k at most T2K_GEMM_LINES_K unless x_k = 1; outs: one per chunk of k. */
+#define T2K_GEMM_LINES 4
+#define T2K_GEMM_LINES_K (4 * T2K_CHUNK_K)
+typedef void t2k_gemm_lines_fn(size_t m, size_t cols, size_t k, const float *A, size_t a_m,
+                               const float *x, size_t x_k, size_t x_c, float *C, size_t ldc,
+                               int column, const t2k_gemm_out *outs);
 
 typedef const struct t2k_gemm_group {
     size_t mr, nr;                 /* tile of the micro-kernel */

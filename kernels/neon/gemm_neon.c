@@ -58,40 +58,7 @@ static inline __attribute__((always_inline)) void g_store4(float *p, vf v, size_
     vst1q_f32(p, v);
 }
 
-typedef vf g_lines;
-#define G_LINES ((size_t)4)
-
-static inline g_lines g_lines_zero(void)
-{
-    return v_zero();
-}
-
-static inline g_lines g_lines_load(const float *p)
-{
-    return v_load(p);
-}
-
-static inline void g_lines_store(float *p, g_lines v)
-{
-    v_store(p, v);
-}
-
-static inline __attribute__((always_inline)) g_lines g_lines_fma_at(g_lines acc, g_lines a,
-                                                                    const float *p)
-{
-    return g_fma(acc, v_set1(*p), a);
-}
-
-static inline __attribute__((always_inline)) void g_lines_four(const float *a, size_t stride,
-                                                               g_lines r[4])
-{
-    T2K_UNROLL
-    for (size_t i = 0; i < 4; i++) {
-        r[i] = v_load(a + i * stride);
-    }
-    g_transpose4(r);
-}
-
+#define GEMM_TOGETHER 4
 #define GEMM_WIDE(X) X(1, 4) X(2, 2) X(3, 2)
 
 #include "tmpl/gemm_ukr.h"

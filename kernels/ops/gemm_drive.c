@@ -2,7 +2,7 @@
  * before the next chunk starts, so no blocking here can change a bit. One thread takes a rectangle
  * of C by one of these ways:
  *   scale    no product (alpha = 0 or k = 0)
- *   lines    one column or one row of C, its matrix contiguous along k
+ *   lines    few columns or few rows of C, their matrix contiguous along k (gemm_lines.c)
  *   direct   A and B in place: B is read once, or both are small
  *   strips   A in place, B in panels (packed once, or just before use): few rows or columns
  *   blocks   A packed in blocks that stay in L2, B just before use (gemm_blocks.c)
@@ -32,23 +32,6 @@ static int small(size_t lines, size_t kc, size_t stride)
 {
     return lines * kc <= SMALL_FLOATS &&
            (stride % BAD_STRIDE != 0 || lines * kc <= SMALL_FLOATS / 8);
-}
-
-/* One column of C from rows of A. */
-static int is_column(const t2k_gemm_job *job)
-{
-    return job->n == 1 && job->a_k == 1 && job->m >= job->group->line_rows;
-}
-
-/* That, or one row of C from rows of unpacked weights. */
-static int has_lines(const t2k_gemm_job *job)
-{
-    const size_t rows = job->group->line_rows;
-    if (rows == 0 || job->s_a != NULL || job->s_b != NULL) {
-        return 0;
-    }
-    return is_column(job) ||
-           (job->m == 1 && job->b_k == 1 && job->panels == NULL && job->n >= rows);
 }
 
 /* B as it is, read by the kernels in place. */
@@ -89,8 +72,11 @@ static t2k_gemm_route choose(const t2k_gemm_job *job)
     }
     const size_t kc = t2k_least(job->k, T2K_CHUNK_K);
     const int small_a = small(job->m, kc, job->a_m == 1 ? job->a_k : job->a_m);
-    if (has_lines(job)) {
+    if (t2k_gemm_has_lines(job)) {
         return T2K_ROUTE_LINES;
+    }
+    if (job->k == 1 && !g->packs && job->s_a == NULL) { /* nothing is read twice from afar */
+        return direct_possible(job) ? T2K_ROUTE_DIRECT : T2K_ROUTE_STRIPS;
     }
     if (g->packs || job->s_a != NULL ||
         (job->m > g->few && job->n > g->nr && !small_a && !narrow(job, kc))) {
@@ -116,7 +102,7 @@ static int possible(const t2k_gemm_job *job, t2k_gemm_route route)
     case T2K_ROUTE_SCALE:
         return !product;
     case T2K_ROUTE_LINES:
-        return product && !g->packs && has_lines(job);
+        return product && !g->packs && t2k_gemm_has_lines(job);
     case T2K_ROUTE_DIRECT:
         return product && !g->packs && job->s_a == NULL && direct_possible(job);
     case T2K_ROUTE_STRIPS:
@@ -169,25 +155,6 @@ t2k_gemm_out t2k_gemm_leave(const t2k_gemm_job *job, size_t p, size_t kc)
         }
     }
     return out;
-}
-
-static void lines(const t2k_gemm_job *job)
-{
-    t2k_gemm_group *g = job->group;
-    for (size_t p = 0, kc; p < job->k; p += kc) {
-        kc = t2k_least(job->k - p, T2K_CHUNK_K);
-        const t2k_gemm_out out = t2k_gemm_leave(job, p, kc);
-        const float *A = job->A + p * job->a_k;
-        if (!is_column(job)) {
-            g->lines(job->n, kc, job->B + p, job->b_n, A, job->a_k, job->C, job->ldc, 0, &out);
-        } else if (job->panels != NULL) {
-            g->lines(job->m, kc, A, job->a_m, job->panels + p * g->nr, g->nr, job->C, job->ldc, 1,
-                     &out);
-        } else {
-            g->lines(job->m, kc, A, job->a_m, job->B + p * job->b_k, job->b_k, job->C, job->ldc, 1,
-                     &out);
-        }
-    }
 }
 
 static void direct(const t2k_gemm_job *job)
@@ -247,7 +214,7 @@ static void serial(const t2k_gemm_job *job, t2k_gemm_route route, float *workspa
         break;
     }
     case T2K_ROUTE_LINES:
-        lines(job);
+        t2k_gemm_lines(job);
         break;
     case T2K_ROUTE_DIRECT:
         direct(job);
@@ -384,9 +351,10 @@ static void run_alone(const t2k_gemm_job *job, t2k_gemm_route route)
 
 double t2k_gemm_work(const t2k_gemm_job *job)
 {
-    /* About a nanosecond per 50 multiply-adds, per 8 elements of C, per 4 of B. */
+    /* About a nanosecond per 50 multiply-adds, per 20 elements of A, 8 of C, 4 of B. */
     const double m = (double)job->m, n = (double)job->n, k = (double)job->k;
-    const double work = (m * n * k * 0.02 + m * n * 0.125 + k * n * 0.25) * (double)job->batch;
+    const double work =
+        (m * n * k * 0.02 + m * k * 0.05 + m * n * 0.125 + k * n * 0.25) * (double)job->batch;
     return job->tiles != NULL ? work / 4.0 : work;
 }
 
@@ -395,7 +363,8 @@ t2k_status t2k_gemm_run(t2k_gemm_job *job)
     if (job->m == 0 || job->n == 0 || job->batch == 0) {
         return T2K_OK;
     }
-    const int threads = t2k_threads_for_work(t2k_gemm_work(job));
+    const double work = t2k_gemm_work(job);
+    const int threads = work < T2K_ALONE_NS ? 1 : t2k_threads_for_work(work);
     if (job->tiles != NULL) {
         return t2k_parallel_team(threads, 1, team_body, job);
     }

@@ -294,6 +294,8 @@ GEMM_INLINE void gemm_one_column(const gemm_choice *only, size_t m, size_t kc, c
     }
 }
 
+#include "tmpl/gemm_outer.h"
+
 void T2K_FN(gemm_strip)(size_t m, size_t n, size_t kc, const float *A, size_t a_m, size_t a_k,
                         const float *B, size_t b_k, size_t b_panel, int padded, float *C,
                         size_t ldc, const t2k_gemm_out *out)
@@ -310,6 +312,10 @@ void T2K_FN(gemm_strip)(size_t m, size_t n, size_t kc, const float *A, size_t a_
     float space[GEMM_ACC * VF_W];
     t2k_gemm_out own;
     out = gemm_with_space(out, &own, space);
+    if (kc == 1 && n >= GEMM_NR && (!padded || b_panel == GEMM_NR)) {
+        gemm_outer(m, n, A, a_m, B, C, ldc, out);
+        return;
+    }
     if (m * kc <= GEMM_BAND_L2 || n <= GEMM_NR || n * kc > GEMM_BAND_L2) {
         gemm_strip_rows(0, m, 0, n, kc, A, a_m, a_k, B, b_k, b_panel, padded, C, ldc, out);
         return;

@@ -85,7 +85,8 @@ static inline __attribute__((always_inline)) void g_store2(float *p, vf v, size_
     _mm_storel_pi((__m64 *)(void *)p, g_part(v, part));
 }
 
-#define GEMM_TOGETHER 2
+#define GEMM_TOGETHER 2 /* 8 vectors, 4 sums and what a transposition takes besides */
+
 /* The halves of a vector are loaded apart: that is the first of three steps of a transpose. */
 static inline __attribute__((always_inline)) void g_lines_four(const float *a, size_t stride,
                                                                vf r[4])

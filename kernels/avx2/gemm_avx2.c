@@ -80,7 +80,7 @@ static inline __attribute__((always_inline)) void g_store4(float *p, vf v, size_
     _mm_storeu_ps(p, g_part(v, part));
 }
 
-#define GEMM_TOGETHER 2
+#define GEMM_TOGETHER 2 /* 8 vectors, 4 sums and what a transposition takes besides */
 
 /* The halves of a vector are loaded apart: that is the first of three steps of a transpose. */
 static inline __attribute__((always_inline)) void g_lines_four(const float *a, size_t stride,

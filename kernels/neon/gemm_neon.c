@@ -59,6 +59,7 @@ static inline __attribute__((always_inline)) void g_store4(float *p, vf v, size_
 }
 
 #define GEMM_TOGETHER 4
+
 #define GEMM_WIDE(X) X(1, 4) X(2, 2) X(3, 2)
 
 #include "tmpl/gemm_ukr.h"

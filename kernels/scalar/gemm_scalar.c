@@ -37,6 +37,7 @@ static inline __attribute__((always_inline)) vf g_fma_at(vf acc, const float *a,
 }
 
 #define GEMM_TOGETHER 1
+
 #define GEMM_WIDE(X) X(1, 2)
 
 #include "tmpl/gemm_ukr.h"

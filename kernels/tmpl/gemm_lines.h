@@ -36,7 +36,7 @@ static inline __attribute__((always_inline)) g_lines g_lines_set1(const float *p
 
 static inline __attribute__((always_inline)) g_lines g_lines_fma(g_lines acc, g_lines a, g_lines b)
 {
-    return g_fma(acc, a, b);
+    return g_fma(acc, b, a); /* b's lanes are equal */
 }
 #endif
 

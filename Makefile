@@ -62,6 +62,8 @@ FLAGS_avx2 := -mavx2 -mfma
 FLAGS_avx512 := -mavx512f -mavx512cd -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c
 FLAGS_amx := $(FLAGS_avx512) -mavx512bf16 -mamx-tile -mamx-bf16
 FLAGS_neon :=
+# gcc 12 moves loads ahead of products until sums no longer fit the registers; the CPUs reorder.
+ORDER_neon := $(if $(findstring clang,$(CC)),,-fno-schedule-insns)
 
 # Callers may have small stacks. Sanitizers widen frames, and clang has no such option.
 STACK := $(if $(SAN)$(findstring clang,$(CC)),,-Wstack-usage=16384)
@@ -113,7 +115,7 @@ BENCH_UNITS := $(filter $(B)/tests/test_bench%,$(UNITS))
 
 .DEFAULT_GOAL := all
 .PHONY: all lib run test test-isa test-emulated test-exhaustive test-asan test-ubsan test-tsan test-units \
-        test-programs bench bench-full bench-targets bench-readme bench-performance peers audit install uninstall format format-check deps deps-run deps-test deps-bench \
+        test-programs bench bench-full bench-targets bench-readme bench-performance mca peers audit install uninstall format format-check deps deps-run deps-test deps-bench \
         clean help FORCE
 .DELETE_ON_ERROR:
 
@@ -126,9 +128,10 @@ help:
 	@echo 'make test           all tests on all instruction sets; last line: N passed, N failed, ...'
 	@echo 'make bench          time the kernels, under a minute (BENCH_ARGS=... goes to the benchmark)'
 	@echo 'make bench-full     everything, half an hour: a JSON file and a page below build/bench'
-	@echo 'make bench-targets  what targets are set for, 25 minutes: a JSON file and a table'
+	@echo 'make bench-targets  what targets are set for, 40 minutes: a JSON file and a table'
 	@echo 'make bench-readme   the table in README.md again, from bench/results'
 	@echo 'make bench-performance  table and picture of docs/performance.md, from bench/results/targets'
+	@echo 'make mca            what llvm-mca (LLVM 19) says of the hot loops, a table; ARCH=aarch64: NEON'
 	@echo 'make peers          install the libraries that the benchmark compares with (some GB)'
 	@echo 'make all | lib      the program and the libraries, below $(B) | libraries only'
 	@echo 'make test-isa       the suites that compute, once per instruction set of this CPU'
@@ -209,12 +212,15 @@ bench-performance: $(BENCH_PROGRAM)
 	@$(B)/t2bench report --roofline docs/roofline.svg $(firstword $(sort $(wildcard bench/results/targets/*.json)))
 bench-readme: $(BENCH_PROGRAM)
 	@$(B)/t2bench report --readme-into README.md bench/results/*.json
+# What llvm-mca says of the loops; ARCH=aarch64 for NEON.
+mca: $(LIBT2K)
+	@sh bench/tools/mca.sh $(B)
 peers:
 	@sh bench/tools/peers.sh build/peers
 
 # ---- rules -----------------------------------------------------------------------------------
 
-$(foreach i,$(ISAS),$(eval $(B)/kernels/$(i)/%.o: DIRFLAGS = $(STACK) $(FLAGS_$(i))))
+$(foreach i,$(ISAS),$(eval $(B)/kernels/$(i)/%.o: DIRFLAGS = $(STACK) $(FLAGS_$(i)) $(ORDER_$(i))))
 $(B)/kernels/%.o: INC = -Ikernels
 $(B)/kernels/core/%.o: DIRFLAGS = $(STACK)
 $(B)/kernels/ops/%.o: DIRFLAGS = $(STACK) $(OPENMP)
@@ -244,7 +250,7 @@ $(B)/bench/machine.o: $(GIT_FILE)
 
 # Rewritten when the flags change, and then everything is compiled again.
 FLAGS_FILE := $(B)/flags
-FLAGS_NOW = $(CC) $(ALL_CFLAGS) $(ALL_CXXFLAGS) $(foreach i,$(ISAS),$(FLAGS_$(i))) $(STACK)
+FLAGS_NOW = $(CC) $(ALL_CFLAGS) $(ALL_CXXFLAGS) $(foreach i,$(ISAS),$(FLAGS_$(i)) $(ORDER_$(i))) $(STACK)
 $(FLAGS_FILE): FORCE
 	@mkdir -p $(@D)
 	@echo '$(FLAGS_NOW)' | cmp -s - $@ || echo '$(FLAGS_NOW)' > $@

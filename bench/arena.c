@@ -19,7 +19,7 @@ enum { ARENA_PAGE = 4096, MOST_COPIES = 1024 };
 
 static size_t input_bytes(const struct bench_input *input)
 {
-    size_t element = input->type == BENCH_F32 ? 4 : input->type == BENCH_I64 ? 8 : 1;
+    size_t element = input->type == BENCH_F32 ? 4 : 8;
     return element * (size_t)input->count;
 }
 
@@ -122,9 +122,6 @@ static void fill_part(t2k_team *team, void *arg)
             ((int64_t *)(void *)data)[e] =
                 (int64_t)(bench_random(&seed) % (uint64_t)(input->below > 0 ? input->below : 1));
         }
-        if (input->type == BENCH_U8) {
-            memset(data + first, 0, (size_t)(last - first));
-        }
     }
 }
 
@@ -133,13 +130,6 @@ static void fill(const struct problem *p, const struct bench_arena *arena)
     struct filling filling = {p, arena};
     if (t2k_parallel(0, fill_part, &filling) != T2K_OK) {
         t2k_parallel(1, fill_part, &filling);
-    }
-    if (p->op->fill != NULL) {
-        void *in[BENCH_INPUTS] = {NULL};
-        for (int i = 0; i < p->inputs; i++) {
-            in[i] = arena->base + arena->offset[i];
-        }
-        p->op->fill(p, in);
     }
     for (int i = 0; i < p->inputs; i++) {
         for (int c = 1; c < arena->copies && arena->stride[i] > 0; c++) {

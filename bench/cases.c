@@ -336,6 +336,11 @@ void bench_cases_destroy(struct bench_run *run)
     bench_shapes_free(&run->shapes);
 }
 
+int bench_group_required(const struct bench_run *run, const struct bench_group *g)
+{
+    return run->o->profile == BENCH_TARGETS && strcmp(g->subject->p->set, "targets") == 0;
+}
+
 /* ---- estimates ------------------------------------------------------------------------------- */
 
 double bench_estimate_call(const struct bench_run *run, const struct bench_group *g, int isa)

@@ -199,8 +199,7 @@ int client_alive(const struct client *client)
 
 static json_t *inputs_json(const struct problem *p, const struct bench_arena *arena)
 {
-    static const char *const types[] = {
-        [BENCH_F32] = "f32", [BENCH_I64] = "i64", [BENCH_U8] = "u8"};
+    static const char *const types[] = {[BENCH_F32] = "f32", [BENCH_I64] = "i64"};
     json_t *inputs = json_array();
     for (int i = 0; i < p->inputs; i++) {
         const struct bench_input *input = &p->input[i];

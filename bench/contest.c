@@ -316,7 +316,7 @@ void bench_group_open(struct bench_run *run, struct bench_group *g)
         }
         if (failed) {
             fail(row, error);
-        } else if (!row->ours &&
+        } else if (!row->ours && !bench_group_required(run, g) &&
                    (bench_now() > run->deadline || bench_server_exhausted(run, row->server))) {
             row->unsupported = 1;
             row->server->left_out++;
@@ -371,7 +371,7 @@ void bench_servers_start(struct bench_run *run)
             if ((server->peer->slow_start != 0) != slow || !bench_server_used(run, server)) {
                 continue;
             }
-            if (bench_now() > half) {
+            if (bench_now() > half && run->o->profile != BENCH_TARGETS) {
                 snprintf(server->error, sizeof server->error, "not started: out of budget");
             } else {
                 (void)client_of(server, error, sizeof error);

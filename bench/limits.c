@@ -156,7 +156,7 @@ static void consider_bytes(const struct bench_peaks *peaks, const char *level, i
 
 static double weight_bytes(const struct problem *p)
 {
-    static const double size[] = {[BENCH_F32] = 4.0, [BENCH_I64] = 8.0, [BENCH_U8] = 1.0};
+    static const double size[] = {[BENCH_F32] = 4.0, [BENCH_I64] = 8.0};
     double bytes = 0.0;
     for (int i = 0; i < p->inputs; i++) {
         if (p->input[i].role == BENCH_WEIGHT) {

@@ -14,7 +14,7 @@
 
 enum { BENCH_INPUTS = 6, BENCH_DIMS = 5 };
 
-enum bench_type { BENCH_F32, BENCH_I64, BENCH_U8 };
+enum bench_type { BENCH_F32, BENCH_I64 };
 enum bench_role { BENCH_ACTIVATION, BENCH_WEIGHT };
 
 /* Where the operands are when a call starts: all in cache where they fit; weights read from memory
@@ -43,8 +43,6 @@ struct bench_op {
     /* From p->dim: inputs, rows, cols, flops, bytes, macs. Nonzero where the sizes make no sense
      * or a size in bytes would overflow. */
     int (*describe)(struct problem *p);
-    /* Overwrites what uniform numbers can't give (masks); NULL: nothing. */
-    void (*fill)(const struct problem *p, void *const in[]);
     /* `count` rows of the result in double: ref and allowed (count, cols), allowed being by how
      * much each element may differ: by our documented bound (strict) or by that of any sensible
      * order of summation (peers). T2K_ERR_NOMEM is possible. */
@@ -167,6 +165,7 @@ void bench_model_remove(void);
 struct bench_shapes {
     struct problem *problem;
     int count;
+    int left_out;  /* shapes of a set that were beyond the line's most=SECONDS */
     void *storage; /* names of sets */
 };
 /* Adds the problems of a built-in set ("seed", "llm", ...): 0, or -1 with a text. */

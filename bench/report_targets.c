@@ -1,5 +1,6 @@
 /* What a run reached of the targets, in markdown: a table for each instruction set and number of
  * threads, made from result files alone. */
+#include "causes.h"
 #include "limits.h"
 #include "report.h"
 #include "targets.h"
@@ -18,9 +19,24 @@ struct sheet {
     const struct results *results;
     const char *isa;
     int threads;
+    struct causes *causes;
     t2_text *out;
     int met, missed, absent; /* targets; cases that were not measured */
+    int unexplained;         /* of the missed */
 };
+
+/* What a line of the table is about, for its cause. */
+struct subject {
+    const char *row, *op, *shape;
+};
+static struct subject subject_of(const struct target *t, const struct problem *p)
+{
+    return (struct subject){t->row, p->op->name, p->shape};
+}
+
+#define HEAD                                                               \
+    "| row | case | time | of limit | measured | target | met | cause |\n" \
+    "|--|--|--|--|--|--|--|--|\n"
 
 static const char *isa_name(const struct results *results, size_t i)
 {
@@ -83,18 +99,39 @@ static void start_line(const struct sheet *s, const struct target *t, const stru
     t2_text_str(s->out, " | ");
 }
 
-/* What was asked for, and whether it holds. */
-static __attribute__((format(printf, 3, 4))) void end_line(struct sheet *s, int met,
-                                                           const char *format, ...)
+/* The last cell of a line: key and name are those of the target, such as "x" and "torch". */
+static int put_cause(struct sheet *s, struct subject about, const char *key, const char *name)
+{
+    char threads[16], target[2 * TARGET_WORD];
+    snprintf(threads, sizeof threads, "%d", s->threads);
+    snprintf(target, sizeof target, "%s%s%s", key, name[0] != '\0' ? "." : "", name);
+    const char *const word[CAUSE_WORDS] = {about.row, about.op, about.shape,
+                                           s->isa,    threads,  target};
+    const char *text = causes_find(s->causes, word);
+    t2_text_str(s->out, " ");
+    report_cell(s->out, text != NULL ? text : "");
+    t2_text_str(s->out, " |\n");
+    return text != NULL;
+}
+
+/* What was asked for, whether it holds, and why not. */
+static __attribute__((format(printf, 6, 7))) void end_line(struct sheet *s, struct subject about,
+                                                           const char *key, const char *name,
+                                                           int met, const char *format, ...)
 {
     char wanted[80];
     va_list args;
     va_start(args, format);
     vsnprintf(wanted, sizeof wanted, format, args);
     va_end(args);
-    t2_text_printf(s->out, " | %s | %s |\n", wanted, met ? "yes" : "**no**");
+    t2_text_printf(s->out, " | %s | %s |", wanted, met ? "yes" : "**no**");
     s->met += met;
     s->missed += !met;
+    if (met) {
+        t2_text_str(s->out, " |\n");
+    } else {
+        s->unexplained += !put_cause(s, about, key, name);
+    }
 }
 
 /* The interval says whether a few percent mean anything. */
@@ -125,11 +162,13 @@ static void put_peers(struct sheet *s, const struct target *t, const struct prob
         start_line(s, t, p, row);
         if (peer != NULL) {
             put_ratio(s, peer);
-            end_line(s, peer->ratio >= t->peer[i].value, ">= %gx", t->peer[i].value);
+            end_line(s, subject_of(t, p), "x", t->peer[i].name, peer->ratio >= t->peer[i].value,
+                     ">= %gx", t->peer[i].value);
         } else {
             t2_text_str(s->out, "no time of ");
             report_cell(s->out, t->peer[i].name[0] != '\0' ? t->peer[i].name : "any peer");
-            t2_text_printf(s->out, " | >= %gx | - |\n", t->peer[i].value);
+            t2_text_printf(s->out, " | >= %gx | - |", t->peer[i].value);
+            put_cause(s, subject_of(t, p), "x", t->peer[i].name);
             s->absent++;
         }
     }
@@ -142,7 +181,8 @@ static void put_share(struct sheet *s, const struct target *t, const struct prob
     if (share > 0.0 && row->limit != NULL) {
         start_line(s, t, p, row);
         t2_text_str(s->out, "share of the limit");
-        end_line(s, row->limit_share >= share, ">= %.0f %%", 100.0 * share);
+        end_line(s, subject_of(t, p), "share", "", row->limit_share >= share, ">= %.0f %%",
+                 100.0 * share);
     }
 }
 
@@ -155,7 +195,7 @@ static void put_ns(struct sheet *s, const struct target *t, const struct problem
         double most = t->ns * NS_PEAK / fma;
         start_line(s, t, p, row);
         t2_text_printf(s->out, "%.3f ns per element", ns);
-        end_line(s, ns <= most, "<= %.3f ns", most);
+        end_line(s, subject_of(t, p), "ns", "", ns <= most, "<= %.3f ns", most);
     }
 }
 
@@ -168,7 +208,8 @@ static void put_owns(struct sheet *s, const struct target *t, const struct probl
         if (other == NULL) {
             t2_text_str(s->out, "no time of our ");
             report_cell(s->out, t->own[i].name);
-            t2_text_printf(s->out, " | <= %gx | - |\n", t->own[i].value);
+            t2_text_printf(s->out, " | <= %gx | - |", t->own[i].value);
+            put_cause(s, subject_of(t, p), "own", t->own[i].name);
             s->absent++;
             continue;
         }
@@ -177,7 +218,8 @@ static void put_owns(struct sheet *s, const struct target *t, const struct probl
         t2_text_printf(s->out, "%.3fx (%.3f to %.3f) the time of our ", ratio,
                        row->low / other->high, row->high / other->low);
         report_cell(s->out, t->own[i].name);
-        end_line(s, ratio <= t->own[i].value, "<= %gx", t->own[i].value);
+        end_line(s, subject_of(t, p), "own", t->own[i].name, ratio <= t->own[i].value, "<= %gx",
+                 t->own[i].value);
     }
 }
 
@@ -192,18 +234,37 @@ static void put_gain(struct sheet *s, const struct target *t, const struct probl
         double gain = one->median / row->median, most = fma / fma_one;
         start_line(s, t, p, row);
         t2_text_printf(s->out, "%.2fx as fast as one thread, the probe %.2fx", gain, most);
-        end_line(s, gain >= t->gain * most, ">= %.0f %% of the probe's gain", 100.0 * t->gain);
+        end_line(s, subject_of(t, p), "gain", "", gain >= t->gain * most,
+                 ">= %.0f %% of the probe's gain", 100.0 * t->gain);
     }
+}
+
+/* A case without a time, with what was asked for against peers and the limit. */
+static void put_absent(struct sheet *s, const struct target *t, const struct problem *p)
+{
+    double share = target_share(t, s->isa);
+    const char *between = "";
+    t2_text_printf(s->out, "| %s | ", t->row);
+    report_cell(s->out, p->op->name);
+    t2_text_printf(s->out, " %s | not measured | - | - | ", p->shape);
+    for (int i = 0; i < t->peers; i++, between = ", ") {
+        t2_text_printf(s->out, "%s>= %gx", between, t->peer[i].value);
+    }
+    if (share > 0.0) {
+        t2_text_printf(s->out, "%s>= %.0f %%", between, 100.0 * share);
+    } else if (t->peers == 0) {
+        t2_text_str(s->out, "-");
+    }
+    t2_text_str(s->out, " | - |");
+    put_cause(s, subject_of(t, p), "-", "");
+    s->absent++;
 }
 
 static void put_case(struct sheet *s, const struct target *t, const struct problem *p)
 {
     const struct result_row *row = find(s, p->op->name, p->shape);
     if (row == NULL) {
-        t2_text_printf(s->out, "| %s | ", t->row);
-        report_cell(s->out, p->op->name);
-        t2_text_printf(s->out, " %s | not measured | - | - | - | - |\n", p->shape);
-        s->absent++;
+        put_absent(s, t, p);
         return;
     }
     int before = s->met + s->missed + s->absent;
@@ -220,7 +281,7 @@ static void put_case(struct sheet *s, const struct target *t, const struct probl
         } else {
             t2_text_str(s->out, "-");
         }
-        t2_text_str(s->out, " | - | - |\n");
+        t2_text_str(s->out, " | - | - | |\n");
     }
 }
 
@@ -256,27 +317,34 @@ static void put_set(struct sheet *s, const struct target *t)
             count++;
         }
     }
-    const char *op = t->shapes.problem[0].op->name;
+    char shape[TARGET_WORD + 1];
+    snprintf(shape, sizeof shape, "@%s", t->set);
+    const struct subject about = {t->row, t->shapes.problem[0].op->name, shape};
     t2_text_printf(s->out, "| %s | ", t->row);
-    report_cell(s->out, op);
-    t2_text_printf(s->out, ", %d of the %d shapes of ", count, t->shapes.count);
+    report_cell(s->out, about.op);
+    t2_text_printf(s->out, ", %d of the %d shapes of ", count,
+                   t->shapes.count + t->shapes.left_out);
     report_cell(s->out, t->set);
+    if (t->shapes.left_out > 0) {
+        t2_text_printf(s->out, ", which leaves out the %d largest", t->shapes.left_out);
+    }
     t2_text_str(s->out, " | - | - | ");
     if (count == 0) {
-        t2_text_str(s->out, "not measured | - | - |\n");
+        t2_text_printf(s->out, "not measured | >= %gx | - |", t->mean);
+        put_cause(s, about, "-", "");
         s->absent++;
         return;
     }
     char text[32];
     double mean = exp(sum / count);
     t2_text_printf(s->out, "geometric mean %sx", report_ratio(text, mean));
-    end_line(s, mean >= t->mean, ">= %gx", t->mean);
+    end_line(s, about, "mean", "", mean >= t->mean, ">= %gx", t->mean);
     if (least > 0.0) {
         t2_text_printf(s->out, "| %s | ", t->row);
         report_cell(s->out, t->set);
         t2_text_printf(s->out, " | - | - | %d shape%s below", below, below == 1 ? "" : "s");
         put_below(s, t);
-        end_line(s, below == 0, "none below %gx", least);
+        end_line(s, about, "x", "", below == 0, "none below %gx", least);
     }
 }
 
@@ -305,7 +373,7 @@ static void put_slower(struct sheet *s)
     t2_text_printf(s->out, "| 12 | all %d cases | - | - | %d slower than on one thread", compared,
                    slower);
     t2_text_str(s->out, slower > 0 && !list.failed ? list.data : "");
-    end_line(s, slower == 0, "none");
+    end_line(s, (struct subject){"12", "all", "-"}, "slower", "", slower == 0, "none");
     t2_text_free(&list);
 }
 
@@ -343,16 +411,51 @@ static void put_sheet(struct sheet *s, const struct targets *targets)
     out->failed |= body.failed;
     t2_text_printf(out, "\n**%s, %d thread%s**: %d of %d targets met", s->isa, s->threads,
                    s->threads > 1 ? "s" : "", s->met, s->met + s->missed);
-    t2_text_printf(out, s->absent > 0 ? ", %d not measured.\n\n" : ".\n\n", s->absent);
-    t2_text_str(out, "| row | case | time | of limit | measured | target | met |\n"
-                     "|--|--|--|--|--|--|--|\n");
+    if (s->absent > 0) {
+        t2_text_printf(out, ", %d not measured", s->absent);
+    }
+    if (s->unexplained > 0) {
+        t2_text_printf(out, ", %d missed for a reason that nobody gave", s->unexplained);
+    }
+    t2_text_str(out, ".\n\n" HEAD);
     if (!body.failed) {
         t2_text_add(out, body.data, body.size);
     }
     t2_text_free(&body);
 }
 
-static void put_file(const struct report_file *file, const struct targets *targets, t2_text *out)
+/* Targets of an ISA that this machine does not have. */
+static void put_missing(struct sheet *s, const struct targets *targets, const json_t *isa)
+{
+    const char *reason = json_string_value(json_object_get(isa, "reason"));
+    int count = 0;
+    for (int i = 0; i < targets->count; i++) {
+        const struct target *t = &targets->target[i];
+        for (int j = 0; j < t->shapes.count && strcmp(t->isa, s->isa) == 0; j++) {
+            if (count++ == 0) {
+                t2_text_printf(s->out, "\n**%s**: not measured", s->isa);
+                t2_text_str(s->out, reason != NULL && reason[0] != '\0' ? ": " : "");
+                report_cell(s->out, reason != NULL ? reason : "");
+                t2_text_str(s->out, ".\n\n" HEAD);
+            }
+            put_absent(s, t, &t->shapes.problem[j]);
+        }
+    }
+}
+
+/* Causes that are not needed any more mislead who edits the file. */
+static void note_unused(const struct causes *causes)
+{
+    for (int i = 0; i < causes->count; i++) {
+        if (!causes->cause[i].used) {
+            fprintf(stderr, "t2bench: report: note: %s, line %d: nothing missed is of this kind\n",
+                    causes->path, causes->cause[i].line);
+        }
+    }
+}
+
+static void put_file(const struct report_file *file, const struct targets *targets,
+                     struct causes *causes, t2_text *out)
 {
     const struct results *results = &file->results;
     json_t *isas = report_get(results->context, "machine", "isa", "list", NULL);
@@ -361,11 +464,19 @@ static void put_file(const struct report_file *file, const struct targets *targe
         for (size_t i = json_array_size(isas); i-- > 0;) {
             const char *isa = isa_name(results, i);
             if (i > 0 && has_rows(results, isa, threads)) {
-                struct sheet sheet = {results, isa, threads, out, 0, 0, 0};
+                struct sheet sheet = {results, isa, threads, causes, out, 0, 0, 0, 0};
                 put_sheet(&sheet, targets);
             }
         }
     }
+    for (size_t i = json_array_size(isas); i-- > 1;) {
+        const char *isa = isa_name(results, i);
+        if (!has_rows(results, isa, 1) && !has_rows(results, isa, 2)) {
+            struct sheet sheet = {results, isa, 1, causes, out, 0, 0, 0, 0};
+            put_missing(&sheet, targets, json_array_get(isas, i));
+        }
+    }
+    note_unused(causes);
 }
 
 int report_targets(const struct report *report, t2_text *markdown, char *error, size_t size)
@@ -375,7 +486,13 @@ int report_targets(const struct report *report, t2_text *markdown, char *error, 
         return -1;
     }
     for (int i = 0; i < report->files; i++) {
-        put_file(&report->file[i], &targets, markdown);
+        struct causes causes;
+        if (causes_load(report->file[i].results.path, &causes, error, size) != 0) {
+            targets_free(&targets);
+            return -1;
+        }
+        put_file(&report->file[i], &targets, &causes, markdown);
+        causes_free(&causes);
     }
     t2_text_str(markdown, "\nTime: median of the rounds (~: noisy). Measured: the peer's time over "
                           "ours, median of the rounds'\nratios, with its 95 % interval. `make "

@@ -135,6 +135,9 @@ void bench_cases_destroy(struct bench_run *run);
 /* Takes out the cases of the scalar ISA that would be too slow by the measured peaks; none where
  * that ISA was asked for. */
 void bench_cases_drop_slow(struct bench_run *run);
+/* Whether it has to be timed whatever the budget is: a case that stands in the targets' file by
+ * itself, in a run for targets. */
+int bench_group_required(const struct bench_run *run, const struct bench_group *g);
 /* Seconds that a call of the row takes, by the measured peaks, about. */
 double bench_estimate_call(const struct bench_run *run, const struct bench_group *g, int isa);
 
@@ -162,7 +165,8 @@ void bench_group_close(struct bench_group *g);
 void bench_subject_release(struct bench_subject *s);
 /* Nonzero while a row of ours has no error. */
 int bench_group_alive(const struct bench_group *g);
-/* Starts the workers of all groups, as far as half of the budget allows; and ends them. */
+/* Starts the workers of all groups: all in a run for targets, else as far as half of the budget
+ * allows; and ends them. */
 void bench_servers_start(struct bench_run *run);
 void bench_servers_stop(struct bench_run *run);
 /* Whether opening its cases has taken its share of the budget, so that it opens no more. */

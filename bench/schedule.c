@@ -6,7 +6,10 @@
  * again and the operands move to other pages. The budget that is left is shared out before each
  * batch: a few rounds for every group, and what remains in equal numbers of rounds; what a group
  * leaves over because its intervals are narrow already goes to the later ones. Where the budget is
- * too small for all, the most expensive groups of the large sets come last and are left out. */
+ * too small for all, the most expensive groups of the large sets come last and are left out.
+ *
+ * A run for targets first times every case that stands in the targets' file by itself, whatever the
+ * budget is, and then the sets that the file names, in an order that depends on the seed alone. */
 #include "run.h"
 
 #include <math.h>
@@ -15,10 +18,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BATCH = 24, FIRST_BATCH = 6, FEWEST_ROUNDS = 3, FIRST_CHECK = 5 };
-enum { PASSES = 3 }; /* between two refreshes of processes and pages */
+enum { BATCH = 24, FIRST_BATCH = 6, FIRST_CHECK = 5 };
+enum { FEWEST_ROUNDS = 3, FEWEST_LONG = 1 }; /* LONG: where a call takes VERY_LONG */
+enum { TARGET_ROUNDS = 5, TARGET_LONG = 3 }; /* the same where a verdict hangs on the interval */
+enum { PASSES = 3 };                         /* between two refreshes of processes and pages */
 #define BATCH_ARENAS ((size_t)3 << 30)
-#define VERY_LONG 1.0 /* seconds of a call from which on one round is enough */
+#define VERY_LONG 1.0 /* seconds of a call from which on fewer rounds are enough */
 #define LATE 1.05     /* of the budget, from which on even a group's few rounds are cut short */
 /* Costs beyond the calls, in seconds, measured: switching to a worker and warming up; opening and
  * verifying a contender; filling a byte of operands; a multiply-add of the reference, of which
@@ -98,7 +103,9 @@ static int fewest_rounds(const struct bench_run *run, const struct bench_group *
     for (int i = 0; i < g->rows; i++) {
         longest = fmax(longest, g->row[i].error[0] == '\0' ? g->row[i].call : 0.0);
     }
-    return longest > VERY_LONG ? 1 : FEWEST_ROUNDS;
+    int targets = run->o->profile == BENCH_TARGETS;
+    return longest > VERY_LONG ? (targets ? TARGET_LONG : FEWEST_LONG)
+                               : (targets ? TARGET_ROUNDS : FEWEST_ROUNDS);
 }
 
 /* Opening the contenders: what it took so far. */
@@ -199,8 +206,22 @@ static int affordable(struct bench_run *run, struct bench_group **x, int n)
     return count;
 }
 
+/* Sorts those that must be timed to the front and gives how many they are. */
+static int required_first(const struct bench_run *run, struct bench_group **x, int n)
+{
+    int count = 0;
+    for (int i = 0; i < n; i++) {
+        if (bench_group_required(run, x[i])) {
+            struct bench_group *g = x[i];
+            memmove(x + count + 1, x + count, (size_t)(i - count) * sizeof *x);
+            x[count++] = g;
+        }
+    }
+    return count;
+}
+
 /* Problems at random, the groups of one problem together, which share operands and reference; then
- * those that the budget hardly allows, the cheapest first. */
+ * those that the budget hardly allows, the cheapest first, or in a run for targets the sets. */
 static int make_order(struct schedule *s)
 {
     struct bench_run *run = s->run;
@@ -214,19 +235,23 @@ static int make_order(struct schedule *s)
     for (int i = 0; i < run->groups; i++) {
         all[i] = &run->group[i];
     }
-    int count = affordable(run, all, run->groups);
+    int targets = run->o->profile == BENCH_TARGETS;
+    int count = targets ? required_first(run, all, run->groups) : affordable(run, all, run->groups);
     shuffle(run, all, count);
+    if (targets) {
+        shuffle(run, all + count, run->groups - count);
+    }
     for (int i = 0; i < run->groups; i++) {
-        for (int j = i; j < run->groups && all[i] != NULL; j++) {
-            int together =
-                j != i && j < count && all[j] != NULL && all[j]->subject == all[i]->subject;
-            if (together) {
+        if (all[i] == NULL) {
+            continue;
+        }
+        s->order[s->count++] = all[i];
+        int end = i < count ? count : targets ? run->groups : i + 1;
+        for (int j = i + 1; j < end; j++) {
+            if (all[j] != NULL && all[j]->subject == all[i]->subject) {
                 s->order[s->count++] = all[j];
                 all[j] = NULL;
             }
-        }
-        if (all[i] != NULL) {
-            s->order[s->count++] = all[i];
         }
     }
     free(all);
@@ -262,7 +287,7 @@ static void fill_batch(struct schedule *s)
             continue;
         }
         double least = expected_cost(s, g);
-        if (bench_now() + planned + least > run->deadline) {
+        if (bench_now() + planned + least > run->deadline && !bench_group_required(run, g)) {
             leave_out(s, g, "out of budget");
             continue;
         }
@@ -320,7 +345,7 @@ static int is_finished(const struct bench_run *run, struct bench_group *g)
     }
     double now = bench_now();
     if (g->rounds < fewest_rounds(run, g)) {
-        return now > run->start + LATE * run->o->budget;
+        return now > run->start + LATE * run->o->budget && !bench_group_required(run, g);
     }
     if (run->o->repetitions > 0) {
         return 0;
@@ -349,8 +374,8 @@ static void open_batch(struct schedule *s)
 {
     double start = bench_now(), opening = opening_seconds(s->run);
     for (int i = 0; i < s->batched && !bench_interrupted(); i++) {
-        if (bench_now() > s->run->deadline) {
-            break;
+        if (bench_now() > s->run->deadline && !bench_group_required(s->run, s->batch[i])) {
+            continue;
         }
         show_progress(s, s->batch[i]);
         bench_group_open(s->run, s->batch[i]);

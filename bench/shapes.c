@@ -2,12 +2,14 @@
  *
  * A line is `op[,op...] shape`; what follows a '#' is a comment, and the comment of the first line
  * says what the set is. A shape @SET stands for all shapes of the built-in set whose sizes have the
- * operation's names. Behind it name=value may stand, targets for `t2bench report --targets`. A
- * problem that is there already is left out. */
+ * operation's names. Behind it name=value may stand: most=SECONDS, of a set only shapes of which a
+ * nominal core needs no longer for a call, and targets for `t2bench report --targets`. A problem
+ * that is there already is left out. */
 #include "embed.h"
 #include "ops.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +37,11 @@ static const struct {
     {"targets", "bench/shapes/targets.txt", bench_shapes_targets},
 };
 enum { SETS = sizeof sets / sizeof sets[0], MOST_LINE = 500, MOST_FILE = 1 << 20 };
+
+/* The core of most=SECONDS: multiply-adds and bytes a second. The same everywhere, so that the same
+ * shapes are timed on every machine. */
+#define NOMINAL_MACS 50e9
+#define NOMINAL_BYTES 10e9
 
 const char *bench_set_name(int i)
 {
@@ -137,9 +144,25 @@ static int add_one(struct bench_shapes *shapes, const char *op, const char *shap
     return add_problem(shapes, &p, error, size);
 }
 
-/* All shapes of a set that have the sizes of the operation. */
+/* Whether another operation before problem i has sizes of the same names and values. */
+static int is_repeated(const struct bench_shapes *shapes, int i)
+{
+    const struct problem *p = shapes->problem;
+    int found = 0;
+    for (int j = 0; j < i && !found; j++) {
+        found = strcmp(p[j].op->dims, p[i].op->dims) == 0 && strcmp(p[j].shape, p[i].shape) == 0;
+    }
+    return found;
+}
+
+static double nominal_seconds(const struct problem *p)
+{
+    return fmax(p->macs / NOMINAL_MACS, (p->read_bytes + p->write_bytes) / NOMINAL_BYTES);
+}
+
+/* All shapes of a set that have the sizes of the operation, and need no more than `most`. */
 static int add_from_set(struct bench_shapes *shapes, const char *op, const char *from,
-                        const char *set, char *error, size_t size)
+                        const char *set, double most, char *error, size_t size)
 {
     const struct bench_op *wanted = bench_op_find(op);
     struct bench_shapes all = {0};
@@ -153,14 +176,31 @@ static int add_from_set(struct bench_shapes *shapes, const char *op, const char 
         status = bench_shapes_add_set(&all, from, error, size);
     }
     for (int i = 0; i < all.count && status == 0; i++) {
-        if (strcmp(all.problem[i].op->dims, wanted->dims) == 0) {
-            /* Of its own set: where the budget is short, it comes behind what stands there itself.
-             */
-            status = add_one(shapes, op, all.problem[i].shape, all.problem[i].set, error, size);
+        const struct problem *p = &all.problem[i];
+        if (strcmp(p->op->dims, wanted->dims) != 0 || is_repeated(&all, i)) {
+            continue;
         }
+        if (nominal_seconds(p) > most) {
+            shapes->left_out++;
+            continue;
+        }
+        /* Of its own set: where the budget is short, it comes behind what stands there itself. */
+        status = add_one(shapes, op, p->shape, p->set, error, size);
     }
     bench_shapes_free(&all);
     return status;
+}
+
+/* A word behind the shape: 0, or -1 where it is none. */
+static int take_word(const char *word, double *most)
+{
+    static const char key[] = "most=";
+    if (strncmp(word, key, sizeof key - 1) == 0) {
+        char *end;
+        *most = strtod(word + sizeof key - 1, &end);
+        return *end == '\0' && *most > 0.0 ? 0 : -1;
+    }
+    return strchr(word, '=') != NULL ? 0 : -1;
 }
 
 int bench_shapes_add_line(struct bench_shapes *shapes, char *line, const char *set, char *error,
@@ -175,8 +215,9 @@ int bench_shapes_add_line(struct bench_shapes *shapes, char *line, const char *s
         snprintf(error, size, "expected 'op[,op...] shape', found '%.40s' alone", ops);
         return -1;
     }
+    double most = INFINITY;
     for (char *more; (more = strtok_r(NULL, " \t\r", &rest)) != NULL;) {
-        if (strchr(more, '=') == NULL) {
+        if (take_word(more, &most) != 0) {
             snprintf(error, size, "expected 'op[,op...] shape', found '%.40s ... %.40s'", ops,
                      more);
             return -1;
@@ -188,7 +229,7 @@ int bench_shapes_add_line(struct bench_shapes *shapes, char *line, const char *s
         if (comma != NULL) {
             *comma = '\0';
         }
-        status = shape[0] == '@' ? add_from_set(shapes, op, shape + 1, set, error, size)
+        status = shape[0] == '@' ? add_from_set(shapes, op, shape + 1, set, most, error, size)
                                  : add_one(shapes, op, shape, set, error, size);
         op = comma != NULL ? comma + 1 : NULL;
     }

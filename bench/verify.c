@@ -83,7 +83,7 @@ static void checksum_part(t2k_team *team, void *arg)
 static t2k_status checksum_operand(const struct bench_reference *r, int i, uint64_t *sum)
 {
     const struct bench_input *input = &r->p.input[i];
-    size_t element = input->type == BENCH_F32 ? 4 : input->type == BENCH_I64 ? 8 : 1;
+    size_t element = input->type == BENCH_F32 ? 4 : 8;
     size_t threads = (size_t)t2k_get_num_threads();
     struct checksum c = {.data = r->in[i],
                          .bytes = (size_t)input->count * element,

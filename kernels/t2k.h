@@ -87,13 +87,14 @@ T2K_API t2k_status t2k_isa_get(int index, t2k_isa_info *info);
 
 /* Default: min(OMP_NUM_THREADS if set, CPUs of the affinity mask, cgroup CPU quota rounded up);
  * an operation uses fewer where its work would not pay for them. T2K_NUM_THREADS or
- * t2k_set_num_threads(n > 0) is exact instead, even beyond the number of CPUs; n = 0 returns to
- * the default. Where the system refuses threads (limits on memory or processes), a team is smaller.
+ * t2k_set_num_threads(n > 0) is exact instead, even beyond the number of CPUs, but for products of
+ * a few microseconds, which another thread would only slow down; n = 0 returns to the default.
+ * Where the system refuses threads (limits on memory or processes), a team is smaller.
  * In a forked child everything runs on one thread. */
 T2K_API int t2k_get_num_threads(void);
 T2K_API t2k_status t2k_set_num_threads(int n);
 
-/* Nonzero where that number was asked for, so that every operation uses all of them. */
+/* Nonzero where that number was asked for, so that every operation but a tiny product uses all. */
 T2K_API int t2k_threads_exact(void);
 
 /* Why t2k_get_num_threads() is what it is, such as "cgroup quota"; never NULL. */

@@ -62,6 +62,56 @@ static void all_shapes(struct matrix *m)
     }
 }
 
+/* At the limits of the kernel of short sequences, several heads a call. */
+static void short_shapes(struct matrix *m)
+{
+    static const int64_t queries[] = {4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 16, 17};
+    static const int64_t keys[] = {4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17};
+    static const int64_t wide[] = {32, 64, 96};
+    for (size_t i = 0; i < sizeof queries / sizeof queries[0]; i++) {
+        for (size_t j = 0; j < sizeof keys / sizeof keys[0]; j++) {
+            const int64_t size[5] = {queries[i], keys[j], 1 + (int64_t)rng_below(&m->rng, 2),
+                                     1 + (int64_t)rng_below(&m->rng, 6),
+                                     wide[rng_below(&m->rng, 8) * 3 / 8]};
+            const enum layout layout = (enum layout)rng_below(&m->rng, LAYOUTS);
+            struct scene s;
+            scene_open(&s, &m->rng, size, layout, (i + j) % 3 == 0 ? MASK_MADE : MASK_OFF, 1);
+            float *got = scene_record(m, &s, 0);
+            if (m->isa == 0) {
+                scene_reference(m, &s, got);
+            }
+            if (rng_below(&m->rng, 4) == 0) {
+                scene_ways(m, &s, got);
+            }
+            free(got);
+            scene_close(m, &s);
+        }
+    }
+}
+
+/* One query, its keys at distances of whole KB and beside them: heads with keys of their own. */
+static void decode_shapes(struct matrix *m)
+{
+    static const int64_t keys[] = {7, 8, 9, 31, 32, 33, 63, 64, 65, 130};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        const int64_t sizes_of[][5] = {{1, keys[i], 1, 4, 64},  {1, keys[i], 2, 16, 8},
+                                       {1, keys[i], 1, 32, 40}, {1, keys[i], 1, 5, 64},
+                                       {1, keys[i], 3, 3, 24},  {1, keys[i], 1, 9, 33}};
+        for (size_t j = 0; j < sizeof sizes_of / sizeof sizes_of[0]; j++) {
+            struct scene s;
+            const enum mask_style style = (enum mask_style)rng_below(&m->rng, MASK_STYLES);
+            scene_open(&s, &m->rng, sizes_of[j], SEQUENCE_FIRST, style, 0);
+            float *got = scene_record(m, &s, 0);
+            if (m->isa == 0) {
+                scene_reference(m, &s, got);
+            }
+            scene_ways(m, &s, got);
+            free(got);
+            scene_close(m, &s);
+        }
+    }
+}
+
 /* ---- special values ------------------------------------------------------------------------- */
 
 /* One item and head whose keys `at` (both, if > 0) are blocked for even queries only: what k or v
@@ -331,7 +381,8 @@ static void forms(struct matrix *m)
 {
     static const int64_t causal[][3] = {{10, 10, 32}, {17, 17, 19}, {1, 70, 33},  {5, 4, 8},
                                         {70, 70, 16}, {3, 130, 5},  {66, 150, 7}, {130, 20, 3},
-                                        {1, 61, 64},  {1, 200, 24}, {1, 8, 8}};
+                                        {1, 61, 64},  {1, 200, 24}, {1, 8, 8},    {5, 5, 32},
+                                        {8, 16, 64},  {12, 14, 32}, {16, 16, 64}};
     static const int64_t grouped[][4] = {{1, 70, 19, 3}, {1, 5, 64, 8},  {1, 130, 8, 11},
                                          {2, 65, 16, 2}, {9, 12, 32, 4}, {65, 3, 5, 1}};
     for (size_t i = 0; i < sizeof causal / sizeof causal[0]; i++) {
@@ -399,6 +450,8 @@ void matrix_attention(struct matrix *m)
 {
     static const float poisons[] = {INFINITY, -INFINITY, NAN};
     small_shapes(m);
+    short_shapes(m);
+    decode_shapes(m);
     for (size_t i = 0; i < 12; i++) {
         poison_case(m, i % 2 == 1, poisons[i / 4], i / 2 % 2 == 1);
     }

@@ -13,8 +13,8 @@
 
 #define SMALL_COLS 32 /* columns of B kept where that is forced, and visits of two chunks */
 
-static const char *const names[] = {"chosen", "scale",  "lines", "direct",
-                                    "strips", "blocks", "fused"};
+static const char *const names[] = {"chosen", "scale", "lines", "direct",    "strips",
+                                    "blocks", "fused", "rows",  "rows fused"};
 enum { ROUTES = sizeof names / sizeof names[0] };
 
 struct way {
@@ -36,8 +36,10 @@ static t2k_status job_of(const struct gemm_case *c, struct gemm_operands *o, con
         status = t2k_gemm_check_b(c->trans_b, o->B, (int64_t)o->ldb, job);
     }
     if (w->packed != NULL) {
-        job->B = NULL;
-        job->panels = (const float *)((const unsigned char *)w->packed + T2K_ALIGN);
+        const float *panels = (const float *)((const unsigned char *)w->packed + T2K_ALIGN);
+        job->B = c->n == 1 ? panels : NULL;
+        job->b_k = job->b_n = 1; /* a single column is packed as it is */
+        job->panels = c->n == 1 ? NULL : panels;
         job->b_panel = job->k * job->group->nr;
     }
     job->route = w->route;
@@ -54,10 +56,12 @@ static int expected(const t2k_gemm_job *job, t2k_gemm_route route)
     case T2K_ROUTE_CHOOSE:
     case T2K_ROUTE_STRIPS:
     case T2K_ROUTE_BLOCKS:
+    case T2K_ROUTE_ROWS:
         return 1;
     case T2K_ROUTE_DIRECT:
         return rows_of_b && job->n % job->group->direct_step == 0;
     case T2K_ROUTE_FUSED:
+    case T2K_ROUTE_ROWS_FUSED:
         return rows_of_b;
     default:
         return 0; /* forced by alpha or by the shape alone */
@@ -79,6 +83,11 @@ static void in_double(struct matrix *m, const struct gemm_case *c, const struct 
     free(sum);
 }
 
+static void team_body(t2k_team *team, void *arg)
+{
+    t2k_gemm_team(team, arg);
+}
+
 /* Goes one way; returns 0 where it is none for the case. */
 static int go(struct matrix *m, const struct gemm_case *c, struct gemm_operands *o,
               const struct way *w, const float *want)
@@ -92,7 +101,9 @@ static int go(struct matrix *m, const struct gemm_case *c, struct gemm_operands 
         matrix_check(m, w->route == T2K_ROUTE_CHOOSE || t2k_gemm_choose(&job) == w->route,
                      "%zux%zux%zu: the driver refuses %s", c->m, c->n, c->k, names[w->route]);
         t2k_set_num_threads(w->threads);
-        status = t2k_gemm_run(&job);
+        /* The driver itself gives a small product one thread. */
+        status =
+            w->threads > 1 ? t2k_parallel_team(w->threads, 1, team_body, &job) : t2k_gemm_run(&job);
         t2k_set_num_threads(0);
         matrix_same(m, C, want, o->c_count,
                     "%zux%zux%zu ta %d tb %d pad %zu flags %d %s%s mc %zu nc %zu threads %d", c->m,
@@ -195,6 +206,56 @@ static void chunks_at_edges(struct matrix *m)
                 c.flags = CASE_ALL;
             } else if (d % 2 == 0) { /* an epilogue that leaves by way of memory */
                 c.flags = CASE_NAN_C | CASE_BIAS | CASE_SCALE | CASE_SCALE_ROWS | CASE_GELU;
+            }
+            all_ways(m, &c);
+        }
+    }
+}
+
+/* Few columns and few rows whose other operand lies along k: groups of rows and one more or less,
+ * pieces and chunks of k, rows so far apart that L1 has room for one group only. */
+static void lines_at_edges(struct matrix *m)
+{
+    static const size_t lines[] = {7, 8, 9, 16, 17, 31, 32, 33, 40, 41, 67};
+    static const size_t depths[] = {1, 3, 4, 5, 63, 64, 65, 257, 512, 513, 1024, 1027, 1540};
+    enum { LINES = sizeof lines / sizeof lines[0], DEPTHS = sizeof depths / sizeof depths[0] };
+    int turn = 0;
+    for (size_t few = 1; few <= T2K_GEMM_LINES + 1; few++) {
+        for (size_t d = 0; d < DEPTHS; d++, turn++) {
+            const size_t many = lines[(size_t)turn % LINES];
+            struct gemm_case c = plain(many, few, depths[d], turn % 2);
+            c.pad = 0;
+            if (turn % 3 == 0) {
+                c.m = few;
+                c.n = many;
+            }
+            all_ways(m, &c);
+            c.pad = depths[d] % 512 > 1 ? 2 : 0; /* B's rows, too */
+            c.trans_a = turn % 7 == 0 ? T2K_TRANS : T2K_NO_TRANS;
+            c.trans_b = T2K_TRANS;
+            c.threads = 2 + turn % 3;
+            c.alpha = 0.5f;
+            c.beta = turn % 4 == 0 ? 1.0f : -0.75f;
+            c.flags = turn % 4 == 0 ? 0 : CASE_ALL;
+            all_ways(m, &c);
+            c.beta = 0.0f;
+            c.flags = CASE_NAN_C | CASE_BIAS | CASE_SCALE | CASE_SCALE_ROWS | CASE_GELU;
+            all_ways(m, &c);
+        }
+    }
+}
+
+/* k = 1: rows of C at once, or panels of them. */
+static void one_step(struct matrix *m)
+{
+    static const size_t cols[] = {3, 15, 16, 17, 31, 32, 33, 47, 64, 95, 129};
+    for (size_t i = 0; i < sizeof cols / sizeof cols[0]; i++) {
+        for (int turn = 0; turn < 4; turn++) {
+            struct gemm_case c = plain(5 + i, cols[i], 1, turn);
+            c.threads = 1 + turn;
+            if (turn == (int)(i % 4)) {
+                c.beta = 0.75f;
+                c.flags = i % 2 == 0 ? CASE_ALL : CASE_SCALE | CASE_SCALE_ROWS | CASE_SILU;
             }
             all_ways(m, &c);
         }
@@ -335,6 +396,8 @@ void matrix_gemm_paths(struct matrix *m)
     rows_at_edges(m);
     columns_at_edges(m);
     chunks_at_edges(m);
+    lines_at_edges(m);
+    one_step(m);
     rows_together(m);
     one_region(m);
     shares(m);

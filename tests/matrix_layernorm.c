@@ -292,6 +292,8 @@ void matrix_layernorm(struct matrix *m)
     case_of(m, 150, 7, ALL, 0, 0);
     case_of(m, 150, 30, ALL, 0, 0);
     case_of(m, 2, 4099, RESIDUAL | WEIGHT, 0, 0); /* a row beyond the block */
+    case_of(m, ROWS, 1027, WEIGHT | BIAS, 0, 0);  /* rows one by one */
+    case_of(m, ROWS, 1024, ALL, 0, 0);
     for (int with = 0; with <= ALL; with++) {
         for (size_t cols = 3; cols < 1100; cols = cols * 2 + 3) {
             streamed(m, 2 * ROWS + 1, cols, cols + (size_t)with % 3, with);

@@ -1,5 +1,7 @@
-/* The benchmark's targets: what a line of bench/shapes/targets.txt means, and lines that are wrong.
+/* The benchmark's targets: what a line of bench/shapes/targets.txt means, and lines that are wrong;
+ * the causes of those that were missed.
  * (What a run reached of them is tested by tests/bench/report.sh.) */
+#include "causes.h"
 #include "targets.h"
 
 #include <criterion/criterion.h>
@@ -43,6 +45,38 @@ Test(bench_targets, lines)
     cr_expect_eq(t->mean, 1.2);
     cr_expect_gt(t->shapes.count, 10);
     targets_free(&targets);
+}
+
+/* most=SECONDS on the nominal core: 5e10 multiply-adds and 1e10 bytes a second. */
+Test(bench_targets, a_part_of_a_set)
+{
+    static const struct {
+        const char *line;
+        const char *largest;
+    } cases[] = {
+        {"sgemm_packed @square row=1", "2048x2048x2048"},
+        {"sgemm_packed @square row=1 most=0.172", "2048x2048x2048"},
+        {"sgemm_packed @square row=1 most=0.171", "1536x1536x1536"},
+        {"sgemm_packed @square row=1 most=0.02", "768x768x768"},
+    };
+    int all = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct targets targets;
+        cr_assert_eq(targets_parse(cases[i].line, &targets, error, sizeof error), 0, "%s", error);
+        const struct bench_shapes *shapes = &targets.target[0].shapes;
+        double most = 0.0;
+        const char *largest = "";
+        for (int j = 0; j < shapes->count; j++) {
+            if (shapes->problem[j].macs > most) {
+                most = shapes->problem[j].macs;
+                largest = shapes->problem[j].shape;
+            }
+        }
+        cr_expect_str_eq(largest, cases[i].largest, "%s: %s", cases[i].line, largest);
+        all = i == 0 ? shapes->count : all;
+        cr_expect_eq(shapes->count + shapes->left_out, all, "%s", cases[i].line);
+        targets_free(&targets);
+    }
 }
 
 /* Those that are built in: every row of the table, each case once in a row. */
@@ -89,6 +123,9 @@ Test(bench_targets, bad_lines)
         {"relu 3 row=1 own=2", "own=2"},
         {"relu 3 row=1 mean.torch=2", "mean.torch=2"},
         {"relu 3 row=1 y=2", "y=2"},
+        {"sgemm @square row=1 most=0", "most=0"},
+        {"sgemm @square row=1 most=1s", "most=1s"},
+        {"sgemm @square row=1 most=", "most="},
         {"relu 3 row=", "row="},
         {"relu 3 row=abcdefghijklmnopqrstuvwxyz", "row=abc"},
         {"relu 3 row=1 x=1 x.a=1 x.b=1 x.c=1 x.d=1", "x.d=1"},
@@ -105,5 +142,65 @@ Test(bench_targets, bad_lines)
         cr_expect_eq(targets_parse(text, &targets, error, sizeof error), -1, "%s", bad[i].line);
         cr_expect(strncmp(error, "line 3: ", 8) == 0 && strstr(error, bad[i].says) != NULL,
                   "%s: %s", bad[i].line, error);
+    }
+}
+
+/* ---- causes ---------------------------------------------------------------------------------- */
+
+Test(bench_targets, causes)
+{
+    struct causes causes;
+    const char *text = "# why\n"
+                       "2 sgemm_packed * avx512 [12] x\n"
+                       "    The peer runs at\n"
+                       "\n"
+                       "\t96 % of the peak.  \n"
+                       "2 sgemm* 320x768x256 avx* * x*\r\n"
+                       "  later\n";
+    cr_assert_eq(causes_parse(text, &causes, error, sizeof error), 0, "%s", error);
+    cr_assert_eq(causes.count, 2);
+    cr_expect_eq(causes.cause[1].line, 6);
+    static const struct {
+        const char *word[CAUSE_WORDS], *text; /* NULL: none */
+    } cases[] = {
+        {{"2", "sgemm_packed", "320x768x256", "avx512", "2", "x"},
+         "The peer runs at 96 % of the peak."},
+        {{"2", "sgemm_packed", "320x768x256", "avx512", "3", "x"}, "later"},
+        {{"2", "sgemm_nt", "320x768x256", "avx2", "1", "x.torch"}, "later"},
+        {{"2", "sgemm_nt", "320x768x257", "avx2", "1", "x"}, NULL},
+        {{"2", "sgemm_nt", "320x768x256", "avx2", "1", "share"}, NULL},
+        {{"1", "sgemm_nt", "320x768x256", "avx2", "1", "x"}, NULL},
+    };
+    cr_expect_eq(causes.cause[0].used + causes.cause[1].used, 0);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *found = causes_find(&causes, cases[i].word);
+        cr_expect((found == NULL) == (cases[i].text == NULL), "case %zu", i);
+        if (found != NULL && cases[i].text != NULL) {
+            cr_expect_str_eq(found, cases[i].text);
+        }
+        cr_expect_eq(causes.cause[1].used, i > 0, "case %zu", i);
+    }
+    causes_free(&causes);
+}
+
+Test(bench_targets, bad_causes)
+{
+    static const struct {
+        const char *text, *says;
+    } bad[] = {
+        {"  a text of nothing\n", "line 1: "},
+        {"1 sgemm * * *\n  five words\n", "line 1: "},
+        {"1 sgemm * * * x y\n  seven\n", "line 1: "},
+        {"1 sgemm * * * x\n  fine\n2 sgemm * * * x\n", "line 3: "},
+        {"1 sgemm * * * x", "line 1: "},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct causes causes;
+        error[0] = '\0';
+        cr_expect_eq(causes_parse(bad[i].text, &causes, error, sizeof error), -1, "%s",
+                     bad[i].text);
+        cr_expect(strncmp(error, bad[i].says, strlen(bad[i].says)) == 0, "%s: %s", bad[i].text,
+                  error);
+        cr_expect_eq(causes.count, 0);
     }
 }

@@ -1,10 +1,12 @@
 /* Tiles of 6 x 2 vectors: 12 sums, 2 operands and a broadcast in 16 registers. Twelve chains cover
  * the 4-5 cycles of latency of a fused multiply-add on two ports. */
 #include "simd/simd_avx2.h"
+#include "simd/transpose_avx.h"
 
 #define ATT_VECS 2
 #define ATT_FEW 3
 #define ATT_COPY 1
+#define ATT_HAS_SHORT
 
 /* Rows j and j + 4 side by side, the second inserted from memory; then 4 x 4 within each 128 bits:
  * two thirds of the shuffles of a transpose that starts from whole rows. */
@@ -33,26 +35,7 @@ typedef vf att_lines;
 #define att_lines_zero v_zero
 #define att_lines_store v_store
 #define att_lines_load _mm256_loadu_ps
-
-static inline __attribute__((always_inline)) void att_lines_transpose(att_lines *r)
-{
-    __m256 t[8];
-    T2K_UNROLL
-    for (size_t i = 0; i < 8; i += 4) {
-        __m256 b0 = _mm256_unpacklo_ps(r[i], r[i + 1]), b1 = _mm256_unpackhi_ps(r[i], r[i + 1]);
-        __m256 b2 = _mm256_unpacklo_ps(r[i + 2], r[i + 3]);
-        __m256 b3 = _mm256_unpackhi_ps(r[i + 2], r[i + 3]);
-        t[i] = _mm256_shuffle_ps(b0, b2, 0x44);
-        t[i + 1] = _mm256_shuffle_ps(b0, b2, 0xee);
-        t[i + 2] = _mm256_shuffle_ps(b1, b3, 0x44);
-        t[i + 3] = _mm256_shuffle_ps(b1, b3, 0xee);
-    }
-    T2K_UNROLL
-    for (size_t i = 0; i < 4; i++) {
-        r[i] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x20);
-        r[i + 4] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x31);
-    }
-}
+#define att_lines_transpose v_transpose8x8
 
 /* The broadcast is volatile, or gcc keeps those of one group for the next one, in memory. */
 static inline __attribute__((always_inline)) att_lines att_lines_fma_at(att_lines acc, att_lines a,

@@ -2,7 +2,7 @@
  * <= 16. Two ports, latency 4: 8 chains are the least that fill them, so 4 x 16 is the lowest
  * height at full speed. Tails: own heights, masked loads in place, padded panels when packed; one
  * vector of columns takes 12 rows. A step of k of the tile by llvm-mca 14: 6.1 cycles on
- * Skylake, 7.1 on Zen 2, 6 being the limit (its model of Zen 3 has one port for FMA). */
+ * Skylake, 6.8 on Zen 2, 6 being the limit (its model of Zen 3 has one port for FMA). */
 #include "simd/simd_avx2.h"
 
 #include <string.h>
@@ -80,41 +80,11 @@ static inline __attribute__((always_inline)) void g_store4(float *p, vf v, size_
     _mm_storeu_ps(p, g_part(v, part));
 }
 
-static inline __attribute__((always_inline)) void g_store2(float *p, vf v, size_t part)
-{
-    _mm_storel_pi((__m64 *)(void *)p, g_part(v, part));
-}
-
-typedef vf g_lines;
-#define G_LINES ((size_t)8)
-
-static inline g_lines g_lines_zero(void)
-{
-    return v_zero();
-}
-
-static inline g_lines g_lines_load(const float *p)
-{
-    return v_load(p);
-}
-
-static inline void g_lines_store(float *p, g_lines v)
-{
-    v_store(p, v);
-}
-
-/* The broadcast is volatile, or gcc keeps those of one group for the next one, in memory. */
-static inline __attribute__((always_inline)) g_lines g_lines_fma_at(g_lines acc, g_lines a,
-                                                                    const float *p)
-{
-    vf b;
-    __asm__ volatile("vbroadcastss %1, %0" : "=x"(b) : "m"(*p));
-    return g_fma(acc, a, b);
-}
+#define GEMM_TOGETHER 2 /* 8 vectors, 4 sums and what a transposition takes besides */
 
 /* The halves of a vector are loaded apart: that is the first of three steps of a transpose. */
 static inline __attribute__((always_inline)) void g_lines_four(const float *a, size_t stride,
-                                                               g_lines r[4])
+                                                               vf r[4])
 {
     T2K_UNROLL
     for (size_t i = 0; i < 4; i++) {

@@ -1,10 +1,12 @@
 /* Tiles of 6 x 4 vectors: 24 sums and 4 operands in 32 registers, the broadcast being a memory
  * operand of the fused multiply-add. A full tile of 64 queries is one row of four vectors. */
 #include "simd/simd_avx512.h"
+#include "simd/transpose_avx.h"
 
 #define ATT_VECS 4
 #define ATT_FEW 4
 #define ATT_COPY 0
+#define ATT_HAS_SHORT
 
 /* Row j, j + 4, j + 8 and j + 12 side by side, inserted from memory; then 4 x 4 within each 128
  * bits: half the shuffles of a transpose that starts from whole rows. */
@@ -43,28 +45,8 @@ typedef __m256 att_lines;
 #define ATT_LINES
 #define att_lines_zero _mm256_setzero_ps
 #define att_lines_store _mm256_storeu_ps
-
 #define att_lines_load _mm256_loadu_ps
-
-static inline __attribute__((always_inline)) void att_lines_transpose(att_lines *r)
-{
-    __m256 t[8];
-    T2K_UNROLL
-    for (size_t i = 0; i < 8; i += 4) {
-        __m256 b0 = _mm256_unpacklo_ps(r[i], r[i + 1]), b1 = _mm256_unpackhi_ps(r[i], r[i + 1]);
-        __m256 b2 = _mm256_unpacklo_ps(r[i + 2], r[i + 3]);
-        __m256 b3 = _mm256_unpackhi_ps(r[i + 2], r[i + 3]);
-        t[i] = _mm256_shuffle_ps(b0, b2, 0x44);
-        t[i + 1] = _mm256_shuffle_ps(b0, b2, 0xee);
-        t[i + 2] = _mm256_shuffle_ps(b1, b3, 0x44);
-        t[i + 3] = _mm256_shuffle_ps(b1, b3, 0xee);
-    }
-    T2K_UNROLL
-    for (size_t i = 0; i < 4; i++) {
-        r[i] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x20);
-        r[i + 4] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x31);
-    }
-}
+#define att_lines_transpose v_transpose8x8
 
 /* acc + a * *p with the broadcast in the instruction. */
 static inline __attribute__((always_inline)) att_lines att_lines_fma_at(att_lines acc, att_lines a,

@@ -143,12 +143,18 @@ static inline void g_lines_store(float *p, g_lines v)
     _mm256_storeu_ps(p, v);
 }
 
-static inline __attribute__((always_inline)) g_lines g_lines_fma_at(g_lines acc, g_lines a,
-                                                                    const float *p)
+static inline __attribute__((always_inline)) g_lines g_lines_set1(const float *p)
 {
-    return g_half_fma_at(acc, p, a);
+    return _mm256_broadcast_ss(p);
 }
 
+static inline __attribute__((always_inline)) g_lines g_lines_fma(g_lines acc, g_lines a, g_lines b)
+{
+    __asm__("vfmadd231ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+    return acc;
+}
+
+#define GEMM_TOGETHER 4
 /* The halves of a vector are loaded apart: that is the first of three steps of a transpose. */
 static inline __attribute__((always_inline)) void g_lines_four(const float *a, size_t stride,
                                                                g_lines r[4])

@@ -46,10 +46,15 @@ static inline t2k_gemm_out t2k_gemm_out_at(const t2k_gemm_out *out, size_t i, si
 }
 
 /* Packed operands, one chunk of kc <= T2K_CHUNK_K at a time:
- *   A: ceil(m / mr) panels of mr * kc floats, element (row r of the panel, p) at [p * mr + r];
- *      which rows a panel holds is the group's own affair (the last two share what is left).
+ *   A along k (a_k = 1): rows, T2K_ROW_STRIDE(kc) floats apart.
+ *   A across: ceil(m / mr) panels of mr * kc floats, element (row r of the panel, p) at
+ *      [p * mr + r]; which rows a panel holds is the group's own affair (the last two share what
+ *      is left).
  *   B: panel t holds columns t * nr .. t * nr + nr - 1, element (p, column c) at [p * nr + c];
  *      panels lie b_panel floats apart; columns beyond n are +0. */
+
+/* A row of 1 KB and a line, so that rows fall on different sets of the caches. */
+#define T2K_ROW_STRIDE(kc) (((size_t)(kc) + 15) / 16 * 16 + 16)
 
 /* Packs op(A)(0..m-1, 0..kc-1), element (i, p) at A[i * a_m + p * a_k], one stride being 1.
  * s (kc) or NULL, only with a_k = 1, multiplies column p, rounded once. Writes up to 16 floats
@@ -63,15 +68,17 @@ typedef void t2k_gemm_pack_a_fn(size_t m, size_t kc, const float *A, size_t a_m,
 typedef void t2k_gemm_pack_b_fn(size_t n, size_t kc, const float *B, size_t b_k, size_t b_n,
                                 const float *s, float *panels, size_t b_panel);
 
-/* C (m, n) from packed A and packed B. */
-typedef void t2k_gemm_block_fn(size_t m, size_t n, size_t kc, const float *A, const float *B,
-                               size_t b_panel, float *C, size_t ldc, const t2k_gemm_out *out);
+/* C (m, n) from A and packed B. A is packed in panels (a_m = 0) or in rows, element (i, p) at
+ * A[i * a_m + p * a_k]. */
+typedef void t2k_gemm_block_fn(size_t m, size_t n, size_t kc, const float *A, size_t a_m,
+                               size_t a_k, const float *B, size_t b_panel, float *C, size_t ldc,
+                               const t2k_gemm_out *out);
 
-/* C (m, nr) from packed A and one panel's columns of B in place, rows b_k apart, whose panel is
+/* C (m, nr) from A as before and one panel's columns of B in place, rows b_k apart, whose panel is
  * packed on the way; asks for `next`, kc such rows elsewhere (or NULL). */
-typedef void t2k_gemm_fuse_fn(size_t m, size_t kc, const float *A, const float *B, size_t b_k,
-                              const float *next, float *panel, float *C, size_t ldc,
-                              const t2k_gemm_out *out);
+typedef void t2k_gemm_fuse_fn(size_t m, size_t kc, const float *A, size_t a_m, size_t a_k,
+                              const float *B, size_t b_k, const float *next, float *panel, float *C,
+                              size_t ldc, const t2k_gemm_out *out);
 
 /* C (m, n) from A in place, element (i, p) at A[i * a_m + p * a_k], and B either packed
  * (padded = 1, b_k = nr) or in place (padded = 0, row-major with row stride b_k, b_panel = nr, n a
@@ -83,11 +90,14 @@ typedef void t2k_gemm_strip_fn(size_t m, size_t n, size_t kc, const float *A, si
 /* C (m, n) = beta * C (+0 where beta = 0), then the epilogue: a product of nothing. */
 typedef void t2k_gemm_scale_fn(size_t m, size_t n, float *C, size_t ldc, const t2k_gemm_out *out);
 
-/* One column (column = 1, C[i * ldc]) or one row (C[i]) of C, its elements being rows of A times x:
- * C_i from the sum of A[i * a_m + p] * x[p * x_k], m at least the group's line_rows. */
-typedef void t2k_gemm_lines_fn(size_t m, size_t kc, const float *A, size_t a_m, const float *x,
-                               size_t x_k, float *C, size_t ldc, int column,
-                               const t2k_gemm_out *out);
+/* Rows of A times cols <= T2K_GEMM_LINES vectors: columns (column = 1, C[i * ldc + c]) or rows
+ * (C[c * ldc + i]) of C from the sums of A[i * a_m + p] * x[p * x_k + c * x_c]; m at least the
+ * group's line_rows, cols * k at most T2K_GEMM_LINES_K unless x_k = 1; outs: one per chunk of k. */
+#define T2K_GEMM_LINES 4
+#define T2K_GEMM_LINES_K (4 * T2K_CHUNK_K)
+typedef void t2k_gemm_lines_fn(size_t m, size_t cols, size_t k, const float *A, size_t a_m,
+                               const float *x, size_t x_k, size_t x_c, float *C, size_t ldc,
+                               int column, const t2k_gemm_out *outs);
 
 typedef const struct t2k_gemm_group {
     size_t mr, nr;                 /* tile of the micro-kernel */
@@ -189,9 +199,9 @@ typedef void t2k_dropout_fn(size_t n, const float *X, uint32_t threshold, float 
     ((3 * (((size_t)(head_dim) + 15) / 16 * 16) + T2K_ATTENTION_KEYS + 8) * T2K_ATTENTION_QUERIES)
 
 /* Queries first_query .. first_query + queries - 1 of `heads` heads of one item of args, from
- * `head` on; args is of full size and its kv_heads not 0. Either heads = 1 and 1 <= queries <=
- * T2K_ATTENTION_QUERIES, or the heads share one head of k and v and heads * queries <=
- * T2K_ATTENTION_FEW. workspace: T2K_ATTENTION_FLOATS(head_dim), aligned to T2K_ALIGN. */
+ * `head` on; args is of full size and its kv_heads not 0. 1 <= queries <= T2K_ATTENTION_QUERIES;
+ * where queries = 1 the heads, at most T2K_ATTENTION_FEW, share one head of k and v or, kv_heads
+ * being heads, none. workspace: T2K_ATTENTION_FLOATS(head_dim), aligned to T2K_ALIGN. */
 typedef void t2k_attention_fn(const t2k_attention_args *args, size_t item, size_t head,
                               size_t heads, size_t first_query, size_t queries, float *workspace);
 

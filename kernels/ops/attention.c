@@ -31,7 +31,8 @@ static int bad_mask(const t2k_attention_args *a)
 struct job {
     const t2k_table *table;
     t2k_attention_args args;
-    size_t heads; /* of one kernel call: more than 1 where they share keys and values */
+    size_t heads; /* of one kernel call: more than 1 in decoding and in short sequences */
+    size_t span;  /* heads that calls divide among them: a group's, or all */
     size_t calls; /* kernel calls for the heads of an item */
     size_t tiles; /* of the queries of a head */
     size_t units; /* in all; 0 when there is nothing to compute */
@@ -52,15 +53,24 @@ static int complete(const t2k_attention_args *args, t2k_attention_args *a)
     return 1;
 }
 
-static void divide(struct job *job)
+/* Fewer heads a call where there would be fewer calls than threads. */
+static void divide(struct job *job, size_t threads)
 {
     const t2k_attention_args *a = &job->args;
-    const size_t group = (size_t)(a->heads / a->kv_heads);
-    job->heads = 1;
-    if (a->queries == 1) { /* decoding: the heads of a group read the same keys and values */
-        job->heads = group < T2K_ATTENTION_FEW ? group : T2K_ATTENTION_FEW;
+    const size_t heads = (size_t)a->heads;
+    job->heads = job->span = 1;
+    const int small = a->queries <= T2K_ATTENTION_SHORT && a->keys <= T2K_ATTENTION_SHORT;
+    if (a->queries == 1 && a->kv_heads < a->heads) { /* they read the same keys and values */
+        job->span = heads / (size_t)a->kv_heads;
+        job->heads = job->span < T2K_ATTENTION_FEW ? job->span : T2K_ATTENTION_FEW;
+    } else if (a->queries == 1 || small) {
+        job->span = heads;
+        job->heads = heads < T2K_ATTENTION_HEADS ? heads : T2K_ATTENTION_HEADS;
+        while (job->heads > 1 && (size_t)a->items * (heads / job->heads) < threads) {
+            job->heads /= 2;
+        }
     }
-    job->calls = (size_t)a->kv_heads * ((group + job->heads - 1) / job->heads);
+    job->calls = heads / job->span * ((job->span + job->heads - 1) / job->heads);
     job->tiles = ((size_t)a->queries - 1) / T2K_ATTENTION_QUERIES + 1;
     /* No overflow: out has at least as many elements. */
     job->units = (size_t)a->items * job->calls * job->tiles;
@@ -95,7 +105,7 @@ static t2k_status check(const t2k_attention_args *args, struct job *job)
         t2k_rows_overlap(a->queries, a->out_row, a->items, a->out_item, width)) {
         return T2K_ERR_ARG;
     }
-    divide(job);
+    divide(job, 1);
     return T2K_OK;
 }
 
@@ -103,14 +113,14 @@ static void compute(const struct job *job, size_t unit, float *workspace)
 {
     const t2k_attention_args *a = &job->args;
     const size_t most = T2K_ATTENTION_QUERIES, queries = (size_t)a->queries;
-    const size_t group = (size_t)(a->heads / a->kv_heads);
-    const size_t per_group = (group + job->heads - 1) / job->heads;
+    const size_t per_span = (job->span + job->heads - 1) / job->heads;
     const size_t tile = unit % job->tiles, call = unit / job->tiles;
     const size_t of_item = call % job->calls, item = call / job->calls;
     const size_t first = tile * most, n = queries - first < most ? queries - first : most;
-    const size_t begin = of_item % per_group * job->heads;
-    const size_t heads = group - begin < job->heads ? group - begin : job->heads;
-    job->table->attention(a, item, of_item / per_group * group + begin, heads, first, n, workspace);
+    const size_t begin = of_item % per_span * job->heads;
+    const size_t heads = job->span - begin < job->heads ? job->span - begin : job->heads;
+    job->table->attention(a, item, of_item / per_span * job->span + begin, heads, first, n,
+                          workspace);
 }
 
 /* Under a mask the tiles of a head differ in cost: threads take them one by one. */
@@ -143,6 +153,7 @@ t2k_status t2k_attention_team(t2k_team *team, const t2k_attention_args *args)
     if (t2k_team_workspace(team) == NULL) {
         return T2K_ERR_NOMEM;
     }
+    divide(&job, (size_t)t2k_team_size(team));
     share(team, &job);
     t2k_team_barrier(team);
     return T2K_OK;
@@ -168,6 +179,7 @@ t2k_status t2k_attention(const t2k_attention_args *args)
     double pairs =
         (double)a->items * (double)a->heads * (double)a->queries * ((double)a->keys + 1.0);
     int threads = t2k_threads_for_work(pairs * (0.05 * (double)a->head_dim + 1.0));
+    divide(&job, (size_t)threads);
     if ((size_t)threads > job.units) {
         threads = (int)job.units;
     }

@@ -169,8 +169,7 @@ static int run_small(t2k_transpose trans_a, t2k_transpose trans_b, int64_t m, in
     const uint64_t far = (uint64_t)lda | (uint64_t)ldb | (uint64_t)ldc;
     const uint64_t size = (uint64_t)(m - 2) | (uint64_t)(n - 2) | (uint64_t)(k - 1);
     if (size >= SMALL_SIZE || far >= (uint64_t)1 << 40 || lda < a_cols || ldb < b_cols || ldc < n ||
-        bad_transpose(trans_a) || bad_transpose(trans_b) || A == NULL || B == NULL || C == NULL ||
-        t2k_threads_for_work(0.0) > 1) {
+        bad_transpose(trans_a) || bad_transpose(trans_b) || A == NULL || B == NULL || C == NULL) {
         return 0;
     }
     const t2k_table *table = t2k_table_get();

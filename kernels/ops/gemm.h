@@ -11,8 +11,10 @@ typedef enum t2k_gemm_route {
     T2K_ROUTE_LINES,
     T2K_ROUTE_DIRECT,
     T2K_ROUTE_STRIPS,
-    T2K_ROUTE_BLOCKS, /* this and the rest: both operands packed */
-    T2K_ROUTE_FUSED
+    T2K_ROUTE_BLOCKS, /* this and the rest: in blocks, see gemm_blocks.c */
+    T2K_ROUTE_FUSED,
+    T2K_ROUTE_ROWS,
+    T2K_ROUTE_ROWS_FUSED
 } t2k_gemm_route;
 
 /* A checked product (or `batch` of them): what every thread of a team needs to do its part. */

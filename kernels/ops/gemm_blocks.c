@@ -37,7 +37,7 @@ static size_t block_rows(const t2k_gemm_job *job, size_t depth)
     if (rows == 0) {
         rows = job->group->mc * T2K_CHUNK_K / depth;
     }
-    rows = t2k_least(rows, (T2K_ROOM_A - T2K_PACK_SLACK) / depth) / mr * mr;
+    rows = t2k_least(rows, (T2K_ROOM_A - T2K_PACK_SLACK) / t2k_gemm_row_floats(depth)) / mr * mr;
     rows = t2k_least(rows, MOST_ROWS / mr * mr);
     return rows > mr ? rows : mr;
 }
@@ -71,12 +71,16 @@ size_t t2k_gemm_kept_cols(const t2k_gemm_job *job)
 /* Where the second chunk of a group of A lies. */
 static size_t a_chunk(const t2k_gemm_visit *v)
 {
-    return t2k_round_up(t2k_least(v->group_rows, v->rows), v->job->group->mr) * T2K_CHUNK_K;
+    return t2k_round_up(t2k_least(v->group_rows, v->rows), v->job->group->mr) *
+           T2K_ROW_STRIDE(T2K_CHUNK_K);
 }
 
 void t2k_gemm_visit_pack_a(const t2k_gemm_visit *v, size_t first)
 {
     const t2k_gemm_job *job = v->job;
+    if (v->placed) {
+        return;
+    }
     const size_t rows = t2k_least(v->rows - first, v->group_rows);
     float *a = v->a + first / v->group_rows * v->a_group;
     for (size_t q = 0; q < v->depth; q += T2K_CHUNK_K) {
@@ -119,12 +123,22 @@ static void multiply(const t2k_gemm_visit *v, size_t j, size_t cols, size_t q, s
         const size_t rows = t2k_least(v->rows - i, v->group_rows);
         const t2k_gemm_out out = t2k_gemm_out_at(&whole, v->i + i, v->j + j);
         float *C = job->C + (v->i + i) * job->ldc + v->j + j;
+        const float *A = a;
+        size_t a_m = 0, a_k = 0;
+        if (v->placed) {
+            A = job->A + (v->i + i) * job->a_m + (v->p + q) * job->a_k;
+            a_m = job->a_m;
+            a_k = job->a_k;
+        } else if (job->a_k == 1) {
+            a_m = T2K_ROW_STRIDE(kc);
+            a_k = 1;
+        }
         if (to != NULL && i == 0) {
             const float *from = job->B + (v->p + q) * job->b_k + v->j + j;
             const float *next = j + 2 * g->nr <= v->cols ? from + g->nr : NULL;
-            g->fuse(rows, kc, a, from, job->b_k, next, to, C, job->ldc, &out);
+            g->fuse(rows, kc, A, a_m, a_k, from, job->b_k, next, to, C, job->ldc, &out);
         } else {
-            g->block(rows, cols, kc, a, b, b_panel, C, job->ldc, &out);
+            g->block(rows, cols, kc, A, a_m, a_k, b, b_panel, C, job->ldc, &out);
         }
     }
 }
@@ -153,8 +167,9 @@ void t2k_gemm_visit_run(const t2k_gemm_visit *v)
     }
 }
 
-void t2k_gemm_blocks(const t2k_gemm_job *job, int fused, float *workspace)
+void t2k_gemm_blocks(const t2k_gemm_job *job, t2k_gemm_route route, float *workspace)
 {
+    const int fused = t2k_gemm_fused(route);
     const size_t most = t2k_gemm_block_rows(job), blocks = (job->m + most - 1) / most;
     const size_t row_step = t2k_round_up((job->m + blocks - 1) / blocks, job->group->mr);
     const size_t depth = t2k_gemm_depth(job);
@@ -164,6 +179,7 @@ void t2k_gemm_blocks(const t2k_gemm_job *job, int fused, float *workspace)
                         .group_rows = row_step,
                         .group_cols = fused ? job->group->nr : t2k_gemm_pack_cols(job),
                         .fused = fused,
+                        .placed = t2k_gemm_placed(route),
                         .a = workspace,
                         .b = workspace + T2K_ROOM_A,
                         .b_step = keep ? depth : 0};

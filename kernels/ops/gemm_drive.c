@@ -2,17 +2,19 @@
  * before the next chunk starts, so no blocking here can change a bit. One thread takes a rectangle
  * of C by one of these ways:
  *   scale    no product (alpha = 0 or k = 0)
- *   lines    one column or one row of C, its matrix contiguous along k
+ *   lines    few columns or few rows of C, their matrix contiguous along k (gemm_lines.c)
  *   direct   A and B in place: B is read once, or both are small
- *   strips   A in place, B in panels (packed once, or just before use): few rows
- *   blocks   both packed: A in blocks that stay in L2, B just before use (gemm_blocks.c)
- *   fused    as blocks, B packed by the kernel that multiplies it first
- * The rule: packing costs about 16 multiply-adds an element of A (a transpose) and of B along k,
- * 8 of B across, and saves a cache miss a use. So A is packed for more than `few` rows unless a
- * chunk of it fits L2 as it lies or few columns use it; B where more than mr rows use it, its chunk
- * does not fit L2 as it lies or it lies along k; and where B's rows are contiguous its packing is
- * hidden behind mr multiply-adds a store. Sizes come from what the group's kernels reach and from
- * the size of L2; a test may ask for another way (t2k_gemm_job.route). */
+ *   strips   A in place, B in panels (packed once, or just before use): few rows or columns
+ *   blocks   A packed in blocks that stay in L2, B just before use (gemm_blocks.c)
+ *   rows     as blocks, A in place
+ *   fused, rows fused   as these, B packed by the kernel that multiplies it first
+ * The rule: tiles read rows of A in place as fast as packed ones, unless their stride puts all
+ * lines of a tile on few sets of L1, so A is packed only then, where it lies across, and where it
+ * is to be scaled; packing B costs about 16 multiply-adds an element along k, 8 across. So B is
+ * packed where more than mr rows use it, its chunk does not fit L2 as it lies or it lies along k;
+ * and where B's rows are contiguous its packing is hidden behind mr multiply-adds a store. Sizes
+ * come from what the group's kernels reach and from the size of L2; a test may ask for another way
+ * (t2k_gemm_job.route). */
 #include "core/fpenv.h"
 #include "ops/gemm_class.h"
 #include "ops/gemm_parts.h"
@@ -21,6 +23,7 @@
 
 #define SMALL_FLOATS 65536 /* a chunk of an operand up to 256 KB is read in place: it fits L2 */
 #define BAD_STRIDE 512     /* unless its lines fall on few cache sets: strides of k * 2 KB */
+#define WORST_STRIDE 1024  /* all lines of a step of k on one set of L1 */
 #define L1_WAYS 8          /* where a stride puts all lines of a column on one set */
 #define NARROW_COLS 128    /* columns for which packing A costs more than it brings */
 
@@ -29,23 +32,6 @@ static int small(size_t lines, size_t kc, size_t stride)
 {
     return lines * kc <= SMALL_FLOATS &&
            (stride % BAD_STRIDE != 0 || lines * kc <= SMALL_FLOATS / 8);
-}
-
-/* One column of C from rows of A. */
-static int is_column(const t2k_gemm_job *job)
-{
-    return job->n == 1 && job->a_k == 1 && job->m >= job->group->line_rows;
-}
-
-/* That, or one row of C from rows of unpacked weights. */
-static int has_lines(const t2k_gemm_job *job)
-{
-    const size_t rows = job->group->line_rows;
-    if (rows == 0 || job->s_a != NULL || job->s_b != NULL) {
-        return 0;
-    }
-    return is_column(job) ||
-           (job->m == 1 && job->b_k == 1 && job->panels == NULL && job->n >= rows);
 }
 
 /* B as it is, read by the kernels in place. */
@@ -63,14 +49,19 @@ static int narrow(const t2k_gemm_job *job, size_t kc)
            job->a_m % BAD_STRIDE != 0;
 }
 
-/* By packed operands; B's panels by the first kernel where its rows are contiguous. */
+/* B in panels, by the first kernel where its rows are contiguous; A in place where that is no loss:
+ * on strides that put a tile's rows on one set of L1, only if they fit it and few columns follow.
+ */
 static t2k_gemm_route packed(const t2k_gemm_job *job)
 {
     t2k_gemm_group *g = job->group;
-    return g->fuse != NULL && job->panels == NULL && job->b_n == 1 && job->s_b == NULL &&
-                   job->n >= g->nr && job->m > g->mr
-               ? T2K_ROUTE_FUSED
-               : T2K_ROUTE_BLOCKS;
+    const int fused = g->fuse != NULL && job->panels == NULL && job->b_n == 1 && job->s_b == NULL &&
+                      job->n >= g->nr && job->m > g->mr;
+    const int spread = job->a_m % WORST_STRIDE != 0 || (g->mr < L1_WAYS && job->n <= NARROW_COLS);
+    if (!g->packs && job->s_a == NULL && job->a_k == 1 && spread) {
+        return fused ? T2K_ROUTE_ROWS_FUSED : T2K_ROUTE_ROWS;
+    }
+    return fused ? T2K_ROUTE_FUSED : T2K_ROUTE_BLOCKS;
 }
 
 static t2k_gemm_route choose(const t2k_gemm_job *job)
@@ -81,8 +72,11 @@ static t2k_gemm_route choose(const t2k_gemm_job *job)
     }
     const size_t kc = t2k_least(job->k, T2K_CHUNK_K);
     const int small_a = small(job->m, kc, job->a_m == 1 ? job->a_k : job->a_m);
-    if (has_lines(job)) {
+    if (t2k_gemm_has_lines(job)) {
         return T2K_ROUTE_LINES;
+    }
+    if (job->k == 1 && !g->packs && job->s_a == NULL) { /* nothing is read twice from afar */
+        return direct_possible(job) ? T2K_ROUTE_DIRECT : T2K_ROUTE_STRIPS;
     }
     if (g->packs || job->s_a != NULL ||
         (job->m > g->few && job->n > g->nr && !small_a && !narrow(job, kc))) {
@@ -108,13 +102,19 @@ static int possible(const t2k_gemm_job *job, t2k_gemm_route route)
     case T2K_ROUTE_SCALE:
         return !product;
     case T2K_ROUTE_LINES:
-        return product && !g->packs && has_lines(job);
+        return product && !g->packs && t2k_gemm_has_lines(job);
     case T2K_ROUTE_DIRECT:
         return product && !g->packs && job->s_a == NULL && direct_possible(job);
     case T2K_ROUTE_STRIPS:
         return product && !g->packs && job->s_a == NULL;
     case T2K_ROUTE_BLOCKS:
         return product;
+    case T2K_ROUTE_ROWS:
+        return product && !g->packs && job->s_a == NULL;
+    case T2K_ROUTE_ROWS_FUSED:
+        if (job->s_a != NULL) {
+            return 0;
+        } /* fall through */
     case T2K_ROUTE_FUSED:
         return product && g->fuse != NULL && job->panels == NULL && job->b_n == 1 &&
                job->s_b == NULL;
@@ -155,25 +155,6 @@ t2k_gemm_out t2k_gemm_leave(const t2k_gemm_job *job, size_t p, size_t kc)
         }
     }
     return out;
-}
-
-static void lines(const t2k_gemm_job *job)
-{
-    t2k_gemm_group *g = job->group;
-    for (size_t p = 0, kc; p < job->k; p += kc) {
-        kc = t2k_least(job->k - p, T2K_CHUNK_K);
-        const t2k_gemm_out out = t2k_gemm_leave(job, p, kc);
-        const float *A = job->A + p * job->a_k;
-        if (!is_column(job)) {
-            g->lines(job->n, kc, job->B + p, job->b_n, A, job->a_k, job->C, job->ldc, 0, &out);
-        } else if (job->panels != NULL) {
-            g->lines(job->m, kc, A, job->a_m, job->panels + p * g->nr, g->nr, job->C, job->ldc, 1,
-                     &out);
-        } else {
-            g->lines(job->m, kc, A, job->a_m, job->B + p * job->b_k, job->b_k, job->C, job->ldc, 1,
-                     &out);
-        }
-    }
 }
 
 static void direct(const t2k_gemm_job *job)
@@ -233,7 +214,7 @@ static void serial(const t2k_gemm_job *job, t2k_gemm_route route, float *workspa
         break;
     }
     case T2K_ROUTE_LINES:
-        lines(job);
+        t2k_gemm_lines(job);
         break;
     case T2K_ROUTE_DIRECT:
         direct(job);
@@ -244,7 +225,9 @@ static void serial(const t2k_gemm_job *job, t2k_gemm_route route, float *workspa
     case T2K_ROUTE_CHOOSE:
     case T2K_ROUTE_BLOCKS:
     case T2K_ROUTE_FUSED:
-        t2k_gemm_blocks(job, route == T2K_ROUTE_FUSED, workspace);
+    case T2K_ROUTE_ROWS:
+    case T2K_ROUTE_ROWS_FUSED:
+        t2k_gemm_blocks(job, route, workspace);
         break;
     }
 }
@@ -368,9 +351,10 @@ static void run_alone(const t2k_gemm_job *job, t2k_gemm_route route)
 
 double t2k_gemm_work(const t2k_gemm_job *job)
 {
-    /* About a nanosecond per 50 multiply-adds, per 8 elements of C, per 4 of B. */
+    /* About a nanosecond per 50 multiply-adds, per 20 elements of A, 8 of C, 4 of B. */
     const double m = (double)job->m, n = (double)job->n, k = (double)job->k;
-    const double work = (m * n * k * 0.02 + m * n * 0.125 + k * n * 0.25) * (double)job->batch;
+    const double work =
+        (m * n * k * 0.02 + m * k * 0.05 + m * n * 0.125 + k * n * 0.25) * (double)job->batch;
     return job->tiles != NULL ? work / 4.0 : work;
 }
 
@@ -379,7 +363,8 @@ t2k_status t2k_gemm_run(t2k_gemm_job *job)
     if (job->m == 0 || job->n == 0 || job->batch == 0) {
         return T2K_OK;
     }
-    const int threads = t2k_threads_for_work(t2k_gemm_work(job));
+    const double work = t2k_gemm_work(job);
+    const int threads = work < T2K_ALONE_NS ? 1 : t2k_threads_for_work(work);
     if (job->tiles != NULL) {
         return t2k_parallel_team(threads, 1, team_body, job);
     }

@@ -1,11 +1,12 @@
 /* Weights packed once: a header, then panels [n / nr][k][nr], columns beyond n being +0, or those
- * of a matrix unit (gemm_tiles.c). The blob belongs to one class of numerics and one layout of
- * panels: an ISA with another one refuses it. */
+ * of a matrix unit (gemm_tiles.c); a single column is k numbers, which are an operand in place. The
+ * blob belongs to one class of numerics and one layout of panels: an ISA with another one refuses
+ * it. */
 #include "ops/gemm_class.h"
 
 #include <string.h>
 
-#define MAGIC UINT64_C(0x62326b7032743031) /* changes when the layout does */
+#define MAGIC UINT64_C(0x62326b7032743032) /* changes when the layout does */
 
 typedef struct header {
     uint64_t magic;
@@ -19,14 +20,29 @@ typedef struct header {
 
 _Static_assert(sizeof(header) == T2K_ALIGN, "the panels follow the header");
 
+/* One column has no panels, but for rounded operands, which kernels meet in no other form. */
+static int is_column(const t2k_gemm_tiles *tiles, t2k_numerics numerics, int64_t n)
+{
+    return tiles == NULL && numerics != T2K_BF16 && n == 1;
+}
+
+/* Columns of a panel. */
+static size_t panel_cols(const t2k_table *table, const t2k_gemm_tiles *tiles, t2k_numerics numerics,
+                         int64_t n)
+{
+    return tiles != NULL                   ? T2K_TILE_LINES
+           : is_column(tiles, numerics, n) ? 1
+                                           : table->gemm_strict->nr;
+}
+
 /* What a blob of this class has in its header here. */
 static header header_of(const t2k_table *table, t2k_numerics numerics, int64_t k, int64_t n)
 {
     t2k_gemm_tiles *tiles = t2k_gemm_tiles_of(table, numerics);
-    header head = {MAGIC, table->gemm_strict->nr, (uint64_t)k, (uint64_t)n, 0, 0, {0, 0}};
+    header head = {.magic = MAGIC, .k = (uint64_t)k, .n = (uint64_t)n};
+    head.nr = panel_cols(table, tiles, numerics, n);
     head.numerics = (uint64_t)numerics;
     if (tiles != NULL) {
-        head.nr = T2K_TILE_LINES;
         head.unit = (uint64_t)tiles->parts << 32 | tiles->chunk_k;
     }
     return head;
@@ -41,7 +57,7 @@ static size_t blob_bytes(const t2k_table *table, t2k_numerics numerics, int64_t 
         return 0;
     }
     t2k_gemm_tiles *tiles = t2k_gemm_tiles_of(table, numerics);
-    const size_t nr = tiles != NULL ? T2K_TILE_LINES : table->gemm_strict->nr;
+    const size_t nr = panel_cols(table, tiles, numerics, n);
     column =
         tiles != NULL ? t2k_tiles_column_bytes(tiles, (size_t)k) : nr * (size_t)k * sizeof(float);
     if (t2k_mul_overflow(((size_t)n + nr - 1) / nr, column, &bytes) ||
@@ -119,7 +135,14 @@ t2k_status t2k_pack_b_class(t2k_numerics numerics, t2k_transpose trans_b, int64_
     if ((uintptr_t)packed % T2K_ALIGN != 0) {
         return T2K_ERR_ALIGN;
     }
-    return t2k_pack_panels(&job, t2k_pack_header(table, numerics, k, n, packed));
+    float *panels = t2k_pack_header(table, numerics, k, n, packed);
+    if (is_column(job.tiles, numerics, n)) {
+        for (size_t p = 0; p < job.k; p++) {
+            panels[p] = job.B[p * job.b_k];
+        }
+        return T2K_OK;
+    }
+    return t2k_pack_panels(&job, panels);
 }
 
 float *t2k_pack_header(const t2k_table *table, t2k_numerics numerics, int64_t k, int64_t n,
@@ -161,6 +184,11 @@ static t2k_status check_blob(const void *packed, t2k_gemm_job *job)
         return T2K_OK;
     }
     job->group = numerics == T2K_BF16 ? table->gemm_rounded : table->gemm_strict;
+    if (is_column(NULL, numerics, (int64_t)job->n)) {
+        job->B = (const float *)(const void *)panels;
+        job->b_k = job->b_n = 1;
+        return T2K_OK;
+    }
     job->panels = (const float *)(const void *)panels;
     job->b_panel = job->k * job->group->nr;
     return T2K_OK;

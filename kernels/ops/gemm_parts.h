@@ -1,5 +1,6 @@
 /* The parts of the product's driver: gemm_drive.c chooses the way, gemm_blocks.c goes it for packed
- * operands, gemm_threads.c shares a product among a team. */
+ * operands, gemm_lines.c for few columns or rows along k, gemm_threads.c shares a product among a
+ * team. */
 #ifndef T2K_GEMM_PARTS_H
 #define T2K_GEMM_PARTS_H
 
@@ -9,6 +10,10 @@
 #define T2K_PACK_SLACK 16     /* floats that packing A may write behind its panels */
 /* A visit to a block of C takes up to two chunks of k: C comes from memory once for both. */
 #define T2K_VISIT_K ((size_t)2 * T2K_CHUNK_K)
+
+/* Below this a second thread costs more than it brings, however many are asked for: measured at two
+ * threads, 64 cubed (4.7 us on one) takes 5.3 us, a column of 4864 x 40 (12 us) 9 us. */
+#define T2K_ALONE_NS 7500.0
 
 /* The workspace of a thread: a block of packed A, then columns of packed B. */
 #define T2K_ROOM_A ((size_t)1 << 18) /* floats: 1 MB */
@@ -28,6 +33,12 @@ static inline size_t t2k_round_up(size_t x, size_t step)
 
 /* Steps of k that one visit takes. */
 size_t t2k_gemm_depth(const t2k_gemm_job *job);
+
+/* Floats that a row of A takes when it is packed, `depth` steps of k. */
+static inline size_t t2k_gemm_row_floats(size_t depth)
+{
+    return depth / T2K_CHUNK_K * T2K_ROW_STRIDE(T2K_CHUNK_K) + T2K_ROW_STRIDE(depth % T2K_CHUNK_K);
+}
 
 /* Columns of B packed at a time, a multiple of nr: whole lines of its rows, few pages. */
 static inline size_t t2k_gemm_pack_cols(const t2k_gemm_job *job)
@@ -56,6 +67,7 @@ typedef struct t2k_gemm_visit {
     size_t b_step; /* floats of b per column of a group, depth where groups are kept, else 0 */
     int ready;     /* b is packed */
     int fused;     /* b is packed by the kernel that multiplies it first */
+    int placed;    /* A is read in place, not from a */
 } t2k_gemm_visit;
 
 /* Packs the group of rows that starts `first` rows below v->i. */
@@ -70,12 +82,30 @@ void t2k_gemm_visit_run(const t2k_gemm_visit *v);
 /* Floats of a group of packed A with `rows` rows. */
 static inline size_t t2k_gemm_group_floats(const t2k_gemm_job *job, size_t rows)
 {
-    const size_t floats = t2k_round_up(rows, job->group->mr) * t2k_gemm_depth(job);
+    const size_t floats =
+        t2k_round_up(rows, job->group->mr) * t2k_gemm_row_floats(t2k_gemm_depth(job));
     return t2k_round_up(floats + T2K_PACK_SLACK, T2K_PACK_SLACK);
 }
 
-/* The whole job (a batch of one) on one thread, both operands packed; fused: B by the kernel. */
-void t2k_gemm_blocks(const t2k_gemm_job *job, int fused, float *workspace);
+/* What T2K_ROUTE_BLOCKS and the routes behind it differ in. */
+static inline int t2k_gemm_fused(t2k_gemm_route route)
+{
+    return route == T2K_ROUTE_FUSED || route == T2K_ROUTE_ROWS_FUSED;
+}
+
+static inline int t2k_gemm_placed(t2k_gemm_route route)
+{
+    return route >= T2K_ROUTE_ROWS;
+}
+
+/* The whole job (a batch of one) on one thread by such a route. */
+void t2k_gemm_blocks(const t2k_gemm_job *job, t2k_gemm_route route, float *workspace);
+
+/* Nonzero where few columns of C come from rows of A, or few rows from those of unpacked B. */
+int t2k_gemm_has_lines(const t2k_gemm_job *job);
+
+/* Goes that way, with a batch of one. */
+void t2k_gemm_lines(const t2k_gemm_job *job);
 
 /* The way of a job: the one it asks for where that is possible, else by the rule. */
 t2k_gemm_route t2k_gemm_choose(const t2k_gemm_job *job);

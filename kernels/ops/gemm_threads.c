@@ -22,7 +22,7 @@
 
 typedef struct stages {
     const t2k_gemm_job *job;
-    int by_rows, fused;
+    int by_rows, fused, placed;
     size_t units, unit;   /* how many, rows or columns each */
     size_t groups, group; /* of the shared operand: how many, columns or rows each */
     size_t col_step;      /* columns of a stage */
@@ -56,7 +56,7 @@ static t2k_gemm_visit visit_of(const t2k_team *team, const stages *s, size_t sta
 {
     const t2k_gemm_job *job = s->job;
     float *own = t2k_team_workspace(team), *shared = shared_room(team, stage);
-    t2k_gemm_visit v = {.job = job, .rows = job->m};
+    t2k_gemm_visit v = {.job = job, .rows = job->m, .placed = s->placed};
     v.p = stage % s->deep * s->depth;
     v.depth = t2k_least(job->k - v.p, s->depth);
     v.j = stage / s->deep * s->col_step;
@@ -150,7 +150,10 @@ static int plan_stages(const t2k_gemm_job *job, t2k_gemm_route route, size_t siz
 {
     const size_t mr = job->group->mr, nr = job->group->nr, most = t2k_gemm_block_rows(job);
     const size_t wanted = size * UNITS_PER_THREAD;
-    *s = (stages){.job = job, .fused = route == T2K_ROUTE_FUSED, .depth = t2k_gemm_depth(job)};
+    *s = (stages){.job = job,
+                  .fused = t2k_gemm_fused(route),
+                  .placed = t2k_gemm_placed(route),
+                  .depth = t2k_gemm_depth(job)};
     s->deep = pieces(job->k, s->depth);
     s->by_rows = job->m > most || (job->n < 2 * size * nr && job->m >= 2 * size * mr);
     if (s->by_rows) {
@@ -168,7 +171,7 @@ static int plan_stages(const t2k_gemm_job *job, t2k_gemm_route route, size_t siz
         s->units = pieces(job->n, s->unit);
         s->col_step = job->n;
         s->group = unit_size(job->m, size, mr, job->m);
-        s->groups = pieces(job->m, s->group);
+        s->groups = s->placed ? 0 : pieces(job->m, s->group);
         if (s->groups * t2k_gemm_group_floats(job, s->group) > T2K_ROOM_B) {
             return 0;
         }

@@ -36,10 +36,10 @@ static t2k_status rebuild_strip(int64_t i, int64_t rows, int64_t n, int64_t r, f
                                 int64_t ldv, float *strip, float *panels)
 {
     t2k_status status = t2k_svd_rebuild(T2K_NO_TRANS, rows, n, r, c, U + i * ldu, ldu, s, V, ldv,
-                                        strip, n > 0 ? n : 1);
+                                        strip, n);
     t2k_gemm_job job = {.group = t2k_table_get()->gemm_strict, .n = (size_t)rows, .k = (size_t)n};
     if (status == T2K_OK) {
-        status = t2k_gemm_check_b(T2K_TRANS, strip, n > 0 ? n : 1, &job);
+        status = t2k_gemm_check_b(T2K_TRANS, strip, n, &job);
     }
     return status == T2K_OK ? t2k_pack_panels(&job, panels + i * n) : status;
 }
@@ -72,6 +72,12 @@ t2k_status t2k_svd_rebuild_packed(int64_t m, int64_t n, int64_t r, float c, cons
         return T2K_ERR_NOMEM;
     }
     t2k_status status = T2K_OK;
+    if (m <= step) { /* one strip; a single row has a form of its own */
+        status = t2k_svd_rebuild(T2K_NO_TRANS, m, n, r, c, U, ldu, s, V, ldv, strip, n);
+        status = status == T2K_OK ? t2k_pack_b(T2K_TRANS, n, m, strip, n, packed) : status;
+        t2k_release(strip);
+        return status;
+    }
     for (int64_t i = 0; i < m && status == T2K_OK; i += step) {
         status = rebuild_strip(i, m - i < step ? m - i : step, n, r, c, U, ldu, s, V, ldv, strip,
                                panels);

@@ -36,38 +36,7 @@ static inline __attribute__((always_inline)) vf g_fma_at(vf acc, const float *a,
     return g_fma(acc, v_set1(*a), b);
 }
 
-typedef vf g_lines;
-#define G_LINES ((size_t)1)
-
-static inline g_lines g_lines_zero(void)
-{
-    return v_zero();
-}
-
-static inline g_lines g_lines_load(const float *p)
-{
-    return v_load(p);
-}
-
-static inline void g_lines_store(float *p, g_lines v)
-{
-    v_store(p, v);
-}
-
-static inline __attribute__((always_inline)) g_lines g_lines_fma_at(g_lines acc, g_lines a,
-                                                                    const float *p)
-{
-    return g_fma(acc, a, v_set1(*p));
-}
-
-static inline __attribute__((always_inline)) void g_lines_four(const float *a, size_t stride,
-                                                               g_lines r[4])
-{
-    (void)stride; /* one row */
-    for (size_t q = 0; q < 4; q++) {
-        r[q] = a[q];
-    }
-}
+#define GEMM_TOGETHER 1
 
 #define GEMM_WIDE(X) X(1, 2)
 

@@ -9,12 +9,14 @@
  *   v_min, v_max       a < b ? a : b and a > b ? a : b: a NaN in either gives b
  *   v_select(m, a, b)  m ? a : b
  *   v_sum_lanes(a)     lane j + lane j + VF_W/2, then + VF_W/4, .. + 1; v_max_lanes: likewise
- *   v_sum8(a, sums)    sums[k] = v_sum_lanes(a[k]) for k < 8
+ *   v_sum8(a, sums)    lane k of sums[0], sums[1], ..: v_sum_lanes(a[k]) for k < 8, then +0
  *   v_load_rows4(p, ld, r)   r[k]: four floats each of rows k, k + 4, .. k + VF_W - 4;
  *   v_store_rows4(p, ld, r)  and back. v_transpose4(r) makes r[k] column k of VF_W rows, and back.
  *                      v_set_columns4(p): p[0 .. 3] as such a row, for every row
  *   v_sum_rows(a)      lane i: v_sum_lanes(a[i]), for VF_W vectors at once; v_max_rows: likewise
  *   v_const(x)         v_set1(x), but in a register from here on
+ *   v_repeat r         a static constant V_REPEAT(x); v_repeated(r): v_const(x);
+ *                      v_addend(c, r): c, which is that, from r where an fma overwrites its addend
  *   v_not_le(a, b)     !(a <= b): true where either is a NaN
  *   vi_of_bits, v_of_bits   reinterpret; vi_add, vi_sub wrap; vi_max_u compares as unsigned
  *   vi_shl, vi_sra     shifts by a constant
@@ -66,6 +68,10 @@ static inline vf v_const(float x)
     __asm__ volatile("" : "+x"(a));
     return a;
 }
+typedef float v_repeat;
+#define V_REPEAT(x) x
+#define v_repeated(r) v_const(r)
+#define v_addend(c, r) (c)
 static inline vf v_load(const float *p) { return _mm256_loadu_ps(p); }
 static inline void v_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
 static inline void v_stream(float *p, vf a) { _mm256_stream_ps(p, a); }
@@ -149,19 +155,7 @@ static inline float v_max_lanes(vf a)
 V_ROWS(v_sum_rows, v_add)
 V_ROWS(v_max_rows, v_max)
 
-static inline void v_sum8(const vf a[8], float *sums)
-{
-    vf h[4];
-    T2K_UNROLL
-    for (int k = 0; k < 4; k++) {
-        h[k] = _mm256_add_ps(_mm256_permute2f128_ps(a[k], a[k + 4], 0x20),
-                             _mm256_permute2f128_ps(a[k], a[k + 4], 0x31));
-    }
-    vf s = _mm256_add_ps(_mm256_shuffle_ps(h[0], h[1], 0x44), _mm256_shuffle_ps(h[0], h[1], 0xee));
-    vf t = _mm256_add_ps(_mm256_shuffle_ps(h[2], h[3], 0x44), _mm256_shuffle_ps(h[2], h[3], 0xee));
-    _mm256_storeu_ps(sums, _mm256_add_ps(_mm256_shuffle_ps(s, t, 0x88),
-                                         _mm256_shuffle_ps(s, t, 0xdd)));
-}
+static inline void v_sum8(const vf a[8], vf *sums) { *sums = v_sum_rows(a); }
 
 static inline void v_load_rows4(const float *p, size_t ld, vf r[4])
 {

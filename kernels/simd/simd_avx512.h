@@ -29,6 +29,10 @@ static inline vm vm_first(size_t n) { return (vm)((1u << n) - 1u); }
 static inline vf v_zero(void) { return _mm512_setzero_ps(); }
 static inline vf v_set1(float x) { return _mm512_set1_ps(x); }
 static inline vf v_const(float x) { return v_set1(x); }
+typedef float v_repeat;
+#define V_REPEAT(x) x
+#define v_repeated(r) v_const(r)
+#define v_addend(c, r) (c)
 static inline vf v_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void v_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
 static inline void v_stream(float *p, vf a) { _mm512_stream_ps(p, a); }
@@ -102,7 +106,7 @@ static inline float v_max_lanes(vf a)
 V_ROWS(v_sum_rows, v_add)
 V_ROWS(v_max_rows, v_max)
 
-static inline void v_sum8(const vf a[8], float *sums)
+static inline void v_sum8(const vf a[8], vf *sums)
 {
     vf h[4];
     T2K_UNROLL
@@ -119,7 +123,7 @@ static inline void v_sum8(const vf a[8], float *sums)
                                _mm512_shuffle_ps(h[0], h[1], 0xee));
     const vf t = _mm512_add_ps(s, _mm512_movehdup_ps(s)); /* lanes 0, 2, ..: rows 0 1 4 5 2 3 6 7 */
     const vi order = _mm512_castsi256_si512(_mm256_setr_epi32(0, 2, 8, 10, 4, 6, 12, 14));
-    _mm256_storeu_ps(sums, _mm512_castps512_ps256(_mm512_permutexvar_ps(order, t)));
+    *sums = _mm512_maskz_permutexvar_ps(0xff, order, t);
 }
 
 static inline void v_load_rows4(const float *p, size_t ld, vf r[4])

@@ -27,6 +27,12 @@ typedef struct vd {
 static inline vf v_zero(void) { return vdupq_n_f32(0.0f); }
 static inline vf v_set1(float x) { return vdupq_n_f32(x); }
 static inline vf v_const(float x) { return v_set1(x); }
+/* FMLA overwrites its addend. Volatile, or a compiler loads it once and copies it by moves, which
+ * take ports from the products. */
+typedef vf v_repeat;
+#define V_REPEAT(x) {x, x, x, x}
+#define v_repeated(r) (r)
+#define v_addend(c, r) (*(const volatile vf *)&(r))
 static inline vf v_load(const float *p) { return vld1q_f32(p); }
 static inline void v_store(float *p, vf a) { vst1q_f32(p, a); }
 /* ACLE has no non-temporal store; cores notice long runs of stores by themselves. */
@@ -118,16 +124,10 @@ static inline float v_max_lanes(vf a)
 V_ROWS(v_sum_rows, v_add)
 V_ROWS(v_max_rows, v_max)
 
-static inline void v_sum8(const vf a[8], float *sums)
+static inline void v_sum8(const vf a[8], vf *sums)
 {
-    vf h[4];
-    T2K_UNROLL
-    for (int k = 0; k < 4; k++) {
-        h[k] = vcombine_f32(vadd_f32(vget_low_f32(a[2 * k]), vget_high_f32(a[2 * k])),
-                            vadd_f32(vget_low_f32(a[2 * k + 1]), vget_high_f32(a[2 * k + 1])));
-    }
-    vst1q_f32(sums, vpaddq_f32(h[0], h[1]));
-    vst1q_f32(sums + 4, vpaddq_f32(h[2], h[3]));
+    sums[0] = v_sum_rows(a);
+    sums[1] = v_sum_rows(a + 4);
 }
 
 static inline void v_load_rows4(const float *p, size_t ld, vf r[4])

@@ -23,6 +23,10 @@ typedef double vd;
 static inline vf v_zero(void) { return 0.0f; }
 static inline vf v_set1(float x) { return x; }
 static inline vf v_const(float x) { return v_set1(x); }
+typedef float v_repeat;
+#define V_REPEAT(x) x
+#define v_repeated(r) v_const(r)
+#define v_addend(c, r) (c)
 static inline vf v_load(const float *p) { return *p; }
 static inline void v_store(float *p, vf a) { *p = a; }
 static inline void v_stream(float *p, vf a) { *p = a; }
@@ -61,7 +65,7 @@ static inline float v_max_lanes(vf a) { return a; }
 static inline vf v_sum_rows(const vf a[VF_W]) { return a[0]; }
 static inline vf v_max_rows(const vf a[VF_W]) { return a[0]; }
 
-static inline void v_sum8(const vf a[8], float *sums) { memcpy(sums, a, 8 * sizeof *a); }
+static inline void v_sum8(const vf a[8], vf *sums) { memcpy(sums, a, 8 * sizeof *a); }
 
 static inline vi vi_set1(int32_t x) { return x; }
 static inline vi vi_of_bits(vf a)

@@ -70,7 +70,7 @@ static _Alignas(32) act_table act_gelu_tanh = {
 /* x[i] = relu(x[i]) - t Q(t) for `count` <= ACT_GROUP vectors (a constant). */
 ACT_INLINE void act_gate(vf x[], const size_t count, act_table table)
 {
-    const vf magic = v_set1(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
+    const vf magic = v_set1(EXP_ROUND);
     vf t[ACT_GROUP], h[ACT_GROUP], q[ACT_GROUP];
     vi index[ACT_GROUP];
     ACT_EACH(i, count)

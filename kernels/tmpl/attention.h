@@ -16,6 +16,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "tmpl/exp.h"
+
 #include "tmpl/attention_tiles.h"
 
 #define ATT_KEYS T2K_ATTENTION_KEYS
@@ -123,18 +125,24 @@ static void att_pack_queries(const struct att *t)
 
 static int att_has_nonfinite(const float *v, size_t v_row, size_t keys, size_t channels)
 {
-    vf zeros = v_zero();
+    vf zeros[2] = {v_zero(), v_zero()}; /* 0 * Inf and 0 * NaN stay NaN in the sum */
     for (size_t key = 0; key < keys; key++) {
         size_t c = 0;
-        for (; c + VF_W <= channels; c += VF_W) {
-            zeros = v_fma(v_load(v + key * v_row + c), v_zero(), zeros);
+        for (; c + 2 * VF_W <= channels; c += 2 * VF_W) {
+            zeros[0] = v_fma(v_load(v + key * v_row + c), v_zero(), zeros[0]);
+            zeros[1] = v_fma(v_load(v + key * v_row + c + VF_W), v_zero(), zeros[1]);
         }
-        if (c < channels) {
-            zeros = v_fma(v_load_n(v + key * v_row + c, channels - c), v_zero(), zeros);
+        for (; c < channels; c += VF_W) {
+            vf x = v_load_n(v + key * v_row + c, att_least(VF_W, channels - c));
+            zeros[0] = v_fma(x, v_zero(), zeros[0]);
         }
     }
-    return vm_any(v_nan(zeros)); /* 0 * Inf and 0 * NaN stay NaN in the sum */
+    return vm_any(v_nan(v_add(zeros[0], zeros[1])));
 }
+
+#ifdef ATT_HAS_SHORT
+#include "tmpl/attention_short.h"
+#endif
 
 /* P*V where a blocked key may hold Inf or NaN in V: blocked keys are left out instead of being
  * multiplied by 0. For finite V both ways differ in the sign of zeros only, which the result does
@@ -300,16 +308,58 @@ static void att_tile(struct att *t)
     }
 }
 
+#ifdef ATT_HAS_SHORT
+/* The heads of a short sequence one after another; those of a group share keys and values. */
+static void att_short_heads(struct att *t, const t2k_attention_args *args, size_t head,
+                            size_t heads, float *workspace)
+{
+    const size_t group = (size_t)args->heads / (size_t)args->kv_heads;
+    size_t of_group = group == 1 ? 0 : head % group;
+    struct att_short *w = (struct att_short *)(void *)workspace;
+    att_short_open(w, t);
+    for (size_t i = 0; i < heads; i++) {
+        if (!att_short(t, w)) {
+            att_carve(t, workspace);
+            att_tile(t);
+            att_short_open(w, t);
+        }
+        t->q += t->channels;
+        t->w.out += t->channels;
+        if (++of_group == group) {
+            t->k += t->channels;
+            t->v += t->channels;
+            of_group = 0;
+        }
+    }
+}
+#endif
+
 void T2K_FN(attention)(const t2k_attention_args *args, size_t item, size_t head, size_t heads,
                        size_t first_query, size_t queries, float *workspace)
 {
     struct att t;
     att_open(&t, args, item, head, first_query);
     t.queries = queries;
+#ifdef ATT_HAS_SHORT
+    if (att_is_short(&t)) {
+        att_short_heads(&t, args, head, heads, workspace);
+        return;
+    }
+#endif
     att_carve(&t, workspace);
-    if (heads > 1 || queries <= ATT_FEW) {
+    if (queries == 1) {
         att_few(&t, args, heads);
-    } else {
-        att_tile(&t);
+        return;
+    }
+    for (size_t i = 0;; i++) {
+        if (queries <= ATT_FEW) {
+            att_few(&t, args, 1);
+        } else {
+            att_tile(&t);
+        }
+        if (i + 1 == heads) {
+            return;
+        }
+        att_open(&t, args, item, head + i + 1, first_query);
     }
 }

@@ -98,9 +98,11 @@ ATT_INLINE att_lines att_few_step(att_lines acc, const char *k, const struct att
     return acc;
 }
 
-/* s of `groups` times eight keys of one query, channels in eights. Two groups take turns, with a
- * line of cache of every key at once: rows often lie so that few of them fit a set of L1. */
-ATT_INLINE void att_few_lines(const struct att *t, const float *k, float *s, const size_t groups)
+/* s of `groups` times eight keys of one query, channels in eights. Two groups take turns with the
+ * halves of a line of cache. Where rows `meet` in few sets of L1, which hold no more than eight of
+ * them, a group takes both halves of its lines at once. */
+ATT_INLINE void att_few_lines(const struct att *t, const float *k, float *s, const size_t groups,
+                              const int meet)
 {
     const struct att_eight by_k = att_eight(t->k_row);
     const float *q = t->qt;
@@ -110,22 +112,29 @@ ATT_INLINE void att_few_lines(const struct att *t, const float *k, float *s, con
         acc[g] = att_lines_zero();
     }
     for (size_t c = 0; c < t->channels; c += 16) {
+        const int whole = c + 8 < t->channels;
         const char *x = (const char *)(k + c);
         __asm__("" : "+r"(x));
         T2K_UNROLL
         for (size_t g = 0; g < groups; g += 2) {
-            const char *next = x + 8 * by_k.one;
+            const int two = g + 1 < groups; /* and no pointer to what does not exist */
+            const char *next = two ? x + 8 * by_k.one : NULL;
             acc[g] = att_few_step(acc[g], x, &by_k, q + c);
-            if (g + 1 < groups) {
+            if (two && !meet) {
                 acc[g + 1] = att_few_step(acc[g + 1], next, &by_k, q + c);
             }
-            if (c + 8 < t->channels) {
+            if (whole) {
                 acc[g] = att_few_step(acc[g], x + 32, &by_k, q + c + 8);
-                if (g + 1 < groups) {
-                    acc[g + 1] = att_few_step(acc[g + 1], next + 32, &by_k, q + c + 8);
-                }
             }
-            x = next + 8 * by_k.one;
+            if (two && meet) {
+                acc[g + 1] = att_few_step(acc[g + 1], next, &by_k, q + c);
+            }
+            if (two && whole) {
+                acc[g + 1] = att_few_step(acc[g + 1], next + 32, &by_k, q + c + 8);
+            }
+            if (g + 2 < groups) {
+                x = next + 8 * by_k.one;
+            }
         }
     }
     T2K_UNROLL
@@ -138,13 +147,18 @@ ATT_INLINE void att_few_lines(const struct att *t, const float *k, float *s, con
 static void att_few_scores_alone(const struct att *t, size_t first, size_t keys)
 {
     const float *k = t->k + first * t->k_row;
+    const int meet = t->k_row % 256 == 0;
     size_t key = 0;
     for (; key + ATT_LINES_GROUPS * 8 <= keys; key += ATT_LINES_GROUPS * 8) {
-        att_few_lines(t, k + key * t->k_row, t->s + key, ATT_LINES_GROUPS);
+        if (meet) {
+            att_few_lines(t, k + key * t->k_row, t->s + key, ATT_LINES_GROUPS, 1);
+        } else {
+            att_few_lines(t, k + key * t->k_row, t->s + key, ATT_LINES_GROUPS, 0);
+        }
     }
     for (; key < keys; key += 8) {
         const size_t at = att_least(key, keys - 8);
-        att_few_lines(t, k + at * t->k_row, t->s + at, 1);
+        att_few_lines(t, k + at * t->k_row, t->s + at, 1, 0);
     }
 }
 #endif
@@ -316,11 +330,14 @@ static void att_few_close_row(const struct att_row *row)
     }
 }
 
-/* t->queries queries of `heads` heads from t's on. */
+/* t->queries queries of `heads` heads from t's on. Heads with keys and values of their own take
+ * turns block by block: their rows lie side by side in memory, so that one head's are fetched with
+ * the other's. */
 static void att_few(const struct att *t, const t2k_attention_args *args, size_t heads)
 {
     struct att_row rows[T2K_ATTENTION_FEW];
     const size_t padded = (t->channels + 15) / 16 * 16, count = heads * t->queries;
+    const size_t apart = args->kv_heads == args->heads ? t->channels : 0;
     for (size_t i = 0; i < count; i++) {
         const size_t head = i / t->queries, query = i % t->queries;
         struct att *u = &rows[i].t;
@@ -328,6 +345,10 @@ static void att_few(const struct att *t, const t2k_attention_args *args, size_t 
         u->q += query * t->q_row + head * t->channels;
         u->w.out += query * t->w.out_row + head * t->channels;
         u->see += (ptrdiff_t)query;
+        if (t->keys > 0) {
+            u->k += head * apart;
+            u->v += head * apart;
+        }
         size_t at = query * t->mask_row + head * (size_t)args->mask_head;
         if (t->mask_kind == T2K_MASK_BOOL) {
             u->mask_bool += at;
@@ -348,9 +369,15 @@ static void att_few(const struct att *t, const t2k_attention_args *args, size_t 
         }
         /* Behind the last key that a row sees there is nothing to compute. */
         const size_t here = 64 - (size_t)__builtin_clzll(any);
-        att_few_scores(rows, count, first, here);
+        const int shared = heads == 1 || apart == 0;
+        if (shared) {
+            att_few_scores(rows, count, first, here);
+        }
         for (size_t i = 0; i < count; i++) {
             if (open[i] != 0) {
+                if (!shared) {
+                    att_few_scores(&rows[i], 1, first, here);
+                }
                 att_few_block(&rows[i], first, here, open[i]);
             }
         }

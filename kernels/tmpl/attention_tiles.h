@@ -201,63 +201,59 @@ ATT_INLINE void att_value_tile(size_t keys, ptrdiff_t see, const float *restrict
 
 /* ---- every size of tile --------------------------------------------------------------------- */
 
-/* The tiles of a given number of vectors, for every number of rows: constants to the compiler. */
+/* The tiles for every number of rows, which is a constant to the compiler in each. */
+#define ATT_BY_ROWS(rows, TILE) \
+    switch (rows) {             \
+    case 1:                     \
+        TILE(1);                \
+        return;                 \
+    case 2:                     \
+        TILE(2);                \
+        return;                 \
+    case 3:                     \
+        TILE(3);                \
+        return;                 \
+    case 4:                     \
+        TILE(4);                \
+        return;                 \
+    case 5:                     \
+        TILE(5);                \
+        return;                 \
+    default:                    \
+        TILE(6);                \
+    }
+
+#define ATT_SCORE_TILE(n) att_score_tile(channels, qt, qs, k, k_row, s, n, vecs)
+ATT_INLINE void att_scores_rows(size_t keys, size_t channels, const float *qt, size_t qs,
+                                const float *k, size_t k_row, float *s,
+                                const int vecs){ATT_BY_ROWS(keys, ATT_SCORE_TILE)}
+
+#define ATT_VALUE_TILE(n) att_value_tile(keys, see, p, qs, v, ldv, w, q, c, cols, n, vecs)
+ATT_INLINE
+    void att_values_rows(size_t keys, ptrdiff_t see, const float *p, size_t qs, const float *v,
+                         size_t ldv, const struct att_out *w, size_t q, size_t c, size_t cols,
+                         size_t queries, const int vecs){ATT_BY_ROWS(queries, ATT_VALUE_TILE)}
+
+/* And those for a given number of vectors. */
 #define ATT_TILES(vecs)                                                                          \
     static void att_scores_##vecs(size_t keys, size_t channels, const float *qt, size_t qs,      \
                                   const float *k, size_t k_row, float *s)                        \
     {                                                                                            \
-        switch (keys) {                                                                          \
-        case 1:                                                                                  \
-            att_score_tile(channels, qt, qs, k, k_row, s, 1, vecs);                              \
-            return;                                                                              \
-        case 2:                                                                                  \
-            att_score_tile(channels, qt, qs, k, k_row, s, 2, vecs);                              \
-            return;                                                                              \
-        case 3:                                                                                  \
-            att_score_tile(channels, qt, qs, k, k_row, s, 3, vecs);                              \
-            return;                                                                              \
-        case 4:                                                                                  \
-            att_score_tile(channels, qt, qs, k, k_row, s, 4, vecs);                              \
-            return;                                                                              \
-        case 5:                                                                                  \
-            att_score_tile(channels, qt, qs, k, k_row, s, 5, vecs);                              \
-            return;                                                                              \
-        default:                                                                                 \
-            att_score_tile(channels, qt, qs, k, k_row, s, 6, vecs);                              \
-        }                                                                                        \
+        att_scores_rows(keys, channels, qt, qs, k, k_row, s, vecs);                              \
     }                                                                                            \
     static void att_values_##vecs(size_t keys, ptrdiff_t see, const float *p, size_t qs,         \
                                   const float *v, size_t ldv, const struct att_out *w, size_t q, \
                                   size_t c, size_t cols, size_t queries)                         \
     {                                                                                            \
-        switch (queries) {                                                                       \
-        case 1:                                                                                  \
-            att_value_tile(keys, see, p, qs, v, ldv, w, q, c, cols, 1, vecs);                    \
-            return;                                                                              \
-        case 2:                                                                                  \
-            att_value_tile(keys, see, p, qs, v, ldv, w, q, c, cols, 2, vecs);                    \
-            return;                                                                              \
-        case 3:                                                                                  \
-            att_value_tile(keys, see, p, qs, v, ldv, w, q, c, cols, 3, vecs);                    \
-            return;                                                                              \
-        case 4:                                                                                  \
-            att_value_tile(keys, see, p, qs, v, ldv, w, q, c, cols, 4, vecs);                    \
-            return;                                                                              \
-        case 5:                                                                                  \
-            att_value_tile(keys, see, p, qs, v, ldv, w, q, c, cols, 5, vecs);                    \
-            return;                                                                              \
-        default:                                                                                 \
-            att_value_tile(keys, see, p, qs, v, ldv, w, q, c, cols, 6, vecs);                    \
-        }                                                                                        \
+        att_values_rows(keys, see, p, qs, v, ldv, w, q, c, cols, queries, vecs);                 \
     }
 
 ATT_TILES(1)
 #if ATT_VECS >= 2
-ATT_TILES(2)
+    ATT_TILES(2)
 #endif
 #if ATT_VECS >= 4
-ATT_TILES(3)
-ATT_TILES(4)
+        ATT_TILES(3) ATT_TILES(4)
 #endif
 
 #if ATT_VECS >= 4
@@ -272,11 +268,11 @@ ATT_TILES(4)
 #define ATT_BY_VECS(n, name, ...) ((void)(n), name##_1(__VA_ARGS__))
 #endif
 
-/* s (keys, qs) = k (keys, channels) times qt (channels, qs); qs is a multiple of VF_W. The keys
- * are the outer loop: six rows of k stay in L1 even where their distance makes them share a set.
- * The last query sees all `keys`. */
-static void att_scores(size_t keys, ptrdiff_t see, size_t channels, const float *qt, size_t qs,
-                       const float *k, size_t k_row, float *s, const struct att_panel *panel)
+    /* s (keys, qs) = k (keys, channels) times qt (channels, qs); qs is a multiple of VF_W. The keys
+     * are the outer loop: six rows of k stay in L1 even where their distance makes them share a
+     * set. The last query sees all `keys`. */
+    static void att_scores(size_t keys, ptrdiff_t see, size_t channels, const float *qt, size_t qs,
+                           const float *k, size_t k_row, float *s, const struct att_panel *panel)
 {
     const size_t vecs = qs / VF_W;
     const struct att_cut by_key = att_cut(keys, ATT_ROWS);
@@ -324,24 +320,18 @@ ATT_INLINE void att_exp(vf *x, const int n)
     /* 1.5 * 2^23 + 127: adding it rounds to an integer and leaves n + 127 in the low bits, the
      * exponent field of 2^n. At -88 n is -127 and the factor 0. */
     const vf magic = v_set1(0x1.8000fep+23f);
-    static const float c[] = {0x1.6a5150p-10f,
-                              0x1.12397ep-7f,
-                              0x1.5558acp-5f,
-                              0x1.555492p-3f,
-                              0x1.fffffcp-2f,
-                              1.0f,
-                              1.0f};
+    static const float c[] = {EXP_C6, EXP_C5, EXP_C4, EXP_C3, EXP_C2, 1.0f, 1.0f};
     vf t[ATT_STEP], p[ATT_STEP];
     T2K_UNROLL
     for (int i = 0; i < n; i++) {
         x[i] = v_max(v_set1(-88.0f), x[i]); /* a NaN passes as the second operand */
-        t[i] = v_fma(x[i], v_set1(0x1.715476p+0f), magic);
+        t[i] = v_fma(x[i], v_set1(EXP_LOG2_E), magic);
     }
     T2K_UNROLL
     for (int i = 0; i < n; i++) {
         vf whole = v_sub(t[i], magic);
-        x[i] = v_fnma(whole, v_set1(0x1.62e430p-1f), x[i]);
-        x[i] = v_fnma(whole, v_set1(-0x1.05c610p-29f), x[i]);
+        x[i] = v_fnma(whole, v_set1(EXP_LN2_HIGH), x[i]);
+        x[i] = v_fnma(whole, v_set1(EXP_LN2_LOW), x[i]);
         p[i] = v_set1(c[0]);
     }
     T2K_UNROLL
@@ -412,12 +402,13 @@ ATT_INLINE vf att_weights(size_t keys, size_t qs, float *restrict s, vf base)
     }
 }
 
+static const float att_lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
 /* Scores of the keys first .. last - 1 of one vector of queries that query i does not see, because
  * it sees first + i keys, become -Inf. */
 static void att_mask_edge(size_t last, ptrdiff_t first, size_t qs, float *s)
 {
-    static const float lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    const vf lane = v_load(lanes), lowest = v_set1(-INFINITY);
+    const vf lane = v_load(att_lanes), lowest = v_set1(-INFINITY);
     for (size_t key = att_clamp(first, last); key < last; key++) {
         vm blocked = v_lt(lane, v_set1((float)((ptrdiff_t)key - first + 1)));
         v_store(s + key * qs, v_select(blocked, lowest, v_load(s + key * qs)));

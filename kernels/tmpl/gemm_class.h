@@ -35,7 +35,12 @@ static void gemm_pack_a_rounded(size_t m, size_t kc, const float *A, size_t a_m,
                                 const float *s, float *panels)
 {
     T2K_FN(gemm_pack_a)(m, kc, A, a_m, a_k, s, panels);
-    gemm_round_all(panels, (m + GEMM_MR - 1) / GEMM_MR * GEMM_MR * kc);
+    for (size_t i = 0; i < m && a_k == 1; i++) {
+        gemm_round_all(panels + i * T2K_ROW_STRIDE(kc), kc);
+    }
+    if (a_k != 1) {
+        gemm_round_all(panels, (m + GEMM_MR - 1) / GEMM_MR * GEMM_MR * kc);
+    }
 }
 
 static void gemm_pack_b_rounded(size_t n, size_t kc, const float *B, size_t b_k, size_t b_n,

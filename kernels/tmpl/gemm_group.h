@@ -29,49 +29,36 @@
 #define GEMM_HEIGHTS(X, v) GEMM_HEIGHTS_OF(GEMM_MR)(X, v)
 #define GEMM_TALL_HEIGHTS(X, v) GEMM_HEIGHTS_OF(GEMM_TALL)(X, v)
 
-typedef void gemm_tile_fn(size_t kc, const float *A, const float *B, gemm_next next, float *C,
-                          size_t ldc, const t2k_gemm_out *out);
-#define GEMM_TILE(r, v)                                                                            \
-    static void gemm_tile_##r(size_t kc, const float *A, const float *B, gemm_next next, float *C, \
-                              size_t ldc, const t2k_gemm_out *out)                                 \
-    {                                                                                              \
-        gemm_tile(r, kc, A, B, next, C, ldc, out);                                                 \
+typedef void gemm_tile_fn(size_t kc, const float *A, size_t a_m, size_t a_k, const float *B,
+                          gemm_next next, float *C, size_t ldc, const t2k_gemm_out *out);
+#define GEMM_TILE(r, v)                                                                          \
+    static void gemm_tile_##r(size_t kc, const float *A, size_t a_m, size_t a_k, const float *B, \
+                              gemm_next next, float *C, size_t ldc, const t2k_gemm_out *out)     \
+    {                                                                                            \
+        gemm_tile(r, kc, A, a_m, a_k, B, next, C, ldc, out);                                     \
     }
 #define GEMM_TILE_NAME(r, v) gemm_tile_##r,
 
 typedef void gemm_place_fn(size_t kc, const float *A, size_t a_m, size_t a_k, const float *B,
                            size_t b_k, size_t nr, float *C, size_t ldc, const t2k_gemm_out *out);
-#define GEMM_PLACE_AS(name, r, v, masked)                                                         \
-    static void name(size_t kc, const float *A, size_t a_m, size_t a_k, const float *B,           \
-                     size_t b_k, size_t nr, float *C, size_t ldc, const t2k_gemm_out *out)        \
-    {                                                                                             \
-        gemm_place(r, v, masked, kc, A, a_m, a_k, B, b_k, nr, 0, gemm_next_steps(B, b_k), C, ldc, \
-                   out);                                                                          \
+#define GEMM_PLACE_AS(name, r, v, masked)                                                  \
+    static void name(size_t kc, const float *A, size_t a_m, size_t a_k, const float *B,    \
+                     size_t b_k, size_t nr, float *C, size_t ldc, const t2k_gemm_out *out) \
+    {                                                                                      \
+        gemm_place(r, v, masked, kc, A, a_m, a_k, B, b_k, nr, C, ldc, out);                \
     }
 /* Narrow widths take masks where the ISA has them, so that B in place may have any width. */
 #define GEMM_PLACE(r, v) GEMM_PLACE_AS(gemm_place_##r##_##v, r, v, GEMM_MASKED)
 #define GEMM_PLACE_NAME(r, v) gemm_place_##r##_##v,
-#define GEMM_WHOLE(r, v)                                                                           \
-    static void gemm_whole_##r(size_t kc, const float *A, size_t a_m, size_t a_k, const float *B,  \
-                               size_t b_k, size_t nr, float *C, size_t ldc,                        \
-                               const t2k_gemm_out *out)                                            \
-    {                                                                                              \
-        (void)nr; /* all of them */                                                                \
-        gemm_place(r, GEMM_NV, 0, kc, A, a_m, a_k, B, b_k, GEMM_NR, 0, gemm_next_steps(B, b_k), C, \
-                   ldc, out);                                                                      \
+#define GEMM_WHOLE(r, v)                                                                          \
+    static void gemm_whole_##r(size_t kc, const float *A, size_t a_m, size_t a_k, const float *B, \
+                               size_t b_k, size_t nr, float *C, size_t ldc,                       \
+                               const t2k_gemm_out *out)                                           \
+    {                                                                                             \
+        (void)nr; /* all of them */                                                               \
+        gemm_place(r, GEMM_NV, 0, kc, A, a_m, a_k, B, b_k, GEMM_NR, C, ldc, out);                 \
     }
 #define GEMM_WHOLE_NAME(r, v) gemm_whole_##r,
-
-/* A in place, a panel of B that may come from memory: see gemm_next_share(). */
-typedef void gemm_share_fn(size_t kc, const float *A, size_t a_m, size_t a_k, const float *B,
-                           gemm_next next, float *C, size_t ldc, const t2k_gemm_out *out);
-#define GEMM_SHARE(r, v)                                                                          \
-    static void gemm_share_##r(size_t kc, const float *A, size_t a_m, size_t a_k, const float *B, \
-                               gemm_next next, float *C, size_t ldc, const t2k_gemm_out *out)     \
-    {                                                                                             \
-        gemm_place(r, GEMM_NV, 0, kc, A, a_m, a_k, B, GEMM_NR, GEMM_NR, 1, next, C, ldc, out);    \
-    }
-#define GEMM_SHARE_NAME(r, v) gemm_share_##r,
 
 #ifdef GEMM_HALF
 #define GEMM_HALF_AS(r, v)                                                                       \
@@ -109,7 +96,6 @@ GEMM_HEIGHTS(GEMM_PLACE, 3)
 GEMM_HEIGHTS(GEMM_PLACE, 4)
 #endif
 GEMM_HEIGHTS(GEMM_WHOLE, 0)
-GEMM_HEIGHTS(GEMM_SHARE, 0)
 GEMM_WIDE(GEMM_WIDE_AS)
 
 static gemm_tile_fn *const gemm_tiles[GEMM_MR] = {GEMM_HEIGHTS(GEMM_TILE_NAME, 0)};
@@ -124,7 +110,6 @@ static gemm_place_fn *const gemm_places[GEMM_NV][GEMM_TALL] = {
 #endif
 };
 static gemm_place_fn *const gemm_wholes[GEMM_MR] = {GEMM_HEIGHTS(GEMM_WHOLE_NAME, 0)};
-static gemm_share_fn *const gemm_shares[GEMM_MR] = {GEMM_HEIGHTS(GEMM_SHARE_NAME, 0)};
 /* By number of rows, from one on. */
 static const struct {
     gemm_wide_fn *fn;
@@ -173,67 +158,70 @@ GEMM_INLINE void gemm_one(const gemm_choice *choice, size_t rows, size_t i, size
     }
 }
 
-/* The last columns of a packed block, fewer than a panel has. */
-static void gemm_block_tail(size_t m, size_t j, size_t n, size_t kc, const float *A, const float *B,
-                            float *C, size_t ldc, const t2k_gemm_out *out)
+/* From a tile of `rows` rows to the next: by rows, or packed in panels of `panel` floats. */
+GEMM_INLINE size_t gemm_pass(size_t panel, size_t rows, size_t a_m)
 {
-    gemm_choice choice;
-    for (; j < n; j += choice.cols, B += choice.cols) {
-        choice = gemm_choose(n - j);
-        const float *panel = A;
-        size_t rows;
-        for (size_t i = 0; i < m; i += rows, panel += GEMM_MR * kc) {
-            rows = gemm_height(m - i, GEMM_MR);
-            gemm_one(&choice, rows, i, j, kc, panel, 1, GEMM_MR, B, GEMM_NR, C, ldc, out);
-        }
-    }
+    return panel > 0 ? panel : rows * a_m;
 }
 
-void T2K_FN(gemm_block)(size_t m, size_t n, size_t kc, const float *A, const float *B,
-                        size_t b_panel, float *C, size_t ldc, const t2k_gemm_out *out)
-{
-    float space[GEMM_ACC * VF_W];
-    t2k_gemm_out own;
-    out = gemm_with_space(out, &own, space);
-    const size_t tiles = (m + GEMM_MR - 1) / GEMM_MR;
-    size_t j = 0;
-    for (; j + GEMM_NR <= n; j += GEMM_NR, B += b_panel) {
-        const float *panel = A;
-        size_t rows, tile = 0;
-        for (size_t i = 0; i < m; i += rows, panel += GEMM_MR * kc, tile++) {
-            rows = gemm_height(m - i, GEMM_MR);
-            const gemm_next next = gemm_next_share(B, B + b_panel, kc, tile, tiles);
-            float *c = C + i * ldc + j;
-            if (out->mode == T2K_GEMM_STORE || out->mode == T2K_GEMM_ADD) {
-                gemm_tiles[rows - 1](kc, panel, B, next, c, ldc, out);
-            } else {
-                const t2k_gemm_out part = t2k_gemm_out_at(out, i, j);
-                gemm_tiles[rows - 1](kc, panel, B, next, c, ldc, &part);
-            }
-        }
-    }
-    gemm_block_tail(m, j, n, kc, A, B, C, ldc, out);
-}
-
-/* One panel of B, which the next chunk or the next panel follows. */
-static void gemm_strip_panel(size_t m, size_t kc, const float *A, size_t a_m, size_t a_k,
-                             const float *B, float *C, size_t ldc, const t2k_gemm_out *out)
+/* All rows by one whole panel of B, which the panel `next` follows. A: see gemm_pass(). */
+static void gemm_panel(size_t m, size_t kc, const float *A, size_t a_m, size_t a_k, size_t a_panel,
+                       const float *B, const float *next, float *C, size_t ldc,
+                       const t2k_gemm_out *out)
 {
     const int plain = out->mode == T2K_GEMM_STORE || out->mode == T2K_GEMM_ADD;
     const size_t tiles = (m + GEMM_MR - 1) / GEMM_MR;
     size_t rows, tile = 0;
     for (size_t i = 0; i < m; i += rows, tile++) {
-        const gemm_next next = gemm_next_share(B, B + kc * GEMM_NR, kc, tile, tiles);
-        const float *a = A + i * a_m;
+        const gemm_next ask = gemm_next_share(B, next, kc, tile, tiles);
         float *c = C + i * ldc;
         rows = gemm_height(m - i, GEMM_MR);
         if (plain) {
-            gemm_shares[rows - 1](kc, a, a_m, a_k, B, next, c, ldc, out);
+            gemm_tiles[rows - 1](kc, A, a_m, a_k, B, ask, c, ldc, out);
         } else {
             const t2k_gemm_out part = t2k_gemm_out_at(out, i, 0);
-            gemm_shares[rows - 1](kc, a, a_m, a_k, B, next, c, ldc, &part);
+            gemm_tiles[rows - 1](kc, A, a_m, a_k, B, ask, c, ldc, &part);
+        }
+        A += gemm_pass(a_panel, rows, a_m);
+    }
+}
+
+/* The last columns of a block, fewer than a panel has. */
+static void gemm_block_tail(size_t m, size_t j, size_t n, size_t kc, const float *A, size_t a_m,
+                            size_t a_k, size_t a_panel, const float *B, float *C, size_t ldc,
+                            const t2k_gemm_out *out)
+{
+    gemm_choice choice;
+    for (; j < n; j += choice.cols, B += choice.cols) {
+        choice = gemm_choose(n - j);
+        const size_t mr = a_panel > 0 ? GEMM_MR : choice.mr;
+        const float *a = A;
+        size_t rows;
+        for (size_t i = 0; i < m; i += rows, a += gemm_pass(a_panel, rows, a_m)) {
+            rows = gemm_height(m - i, mr);
+            gemm_one(&choice, rows, i, j, kc, a, a_m, a_k, B, GEMM_NR, C, ldc, out);
         }
     }
+}
+
+void T2K_FN(gemm_block)(size_t m, size_t n, size_t kc, const float *A, size_t a_m, size_t a_k,
+                        const float *B, size_t b_panel, float *C, size_t ldc,
+                        const t2k_gemm_out *out)
+{
+    float space[GEMM_ACC * VF_W];
+    t2k_gemm_out own;
+    out = gemm_with_space(out, &own, space);
+    const size_t a_panel = a_m == 0 ? GEMM_MR * kc : 0;
+    if (a_panel > 0) {
+        a_m = 1;
+        a_k = GEMM_MR;
+    }
+    size_t j = 0;
+    for (; j + GEMM_NR <= n; j += GEMM_NR, B += b_panel) {
+        const t2k_gemm_out part = t2k_gemm_out_at(out, 0, j);
+        gemm_panel(m, kc, A, a_m, a_k, a_panel, B, B + b_panel, C + j, ldc, &part);
+    }
+    gemm_block_tail(m, j, n, kc, A, a_m, a_k, a_panel, B, C, ldc, out);
 }
 
 /* Asks for rows of A and of C (n columns) that the next band will meet: part `first`..`end` of n.
@@ -274,7 +262,8 @@ static void gemm_strip_rows(size_t i0, size_t i1, size_t ahead, size_t n, size_t
         if (padded && ahead == 0 && left >= GEMM_NR) {
             const t2k_gemm_out part = t2k_gemm_out_at(out, i0, j);
             cols = GEMM_NR;
-            gemm_strip_panel(m, kc, A + i0 * a_m, a_m, a_k, b, C + i0 * ldc + j, ldc, &part);
+            gemm_panel(m, kc, A + i0 * a_m, a_m, a_k, 0, b, b + kc * GEMM_NR, C + i0 * ldc + j, ldc,
+                       &part);
             continue;
         }
         const gemm_choice choice = gemm_choose(left);
@@ -305,6 +294,8 @@ GEMM_INLINE void gemm_one_column(const gemm_choice *only, size_t m, size_t kc, c
     }
 }
 
+#include "tmpl/gemm_outer.h"
+
 void T2K_FN(gemm_strip)(size_t m, size_t n, size_t kc, const float *A, size_t a_m, size_t a_k,
                         const float *B, size_t b_k, size_t b_panel, int padded, float *C,
                         size_t ldc, const t2k_gemm_out *out)
@@ -321,6 +312,10 @@ void T2K_FN(gemm_strip)(size_t m, size_t n, size_t kc, const float *A, size_t a_
     float space[GEMM_ACC * VF_W];
     t2k_gemm_out own;
     out = gemm_with_space(out, &own, space);
+    if (kc == 1 && n >= GEMM_NR && (!padded || b_panel == GEMM_NR)) {
+        gemm_outer(m, n, A, a_m, B, C, ldc, out);
+        return;
+    }
     if (m * kc <= GEMM_BAND_L2 || n <= GEMM_NR || n * kc > GEMM_BAND_L2) {
         gemm_strip_rows(0, m, 0, n, kc, A, a_m, a_k, B, b_k, b_panel, padded, C, ldc, out);
         return;

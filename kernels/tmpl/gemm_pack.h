@@ -1,14 +1,14 @@
 /* Packing, written once over simd/: panels [k][width] of an operand's rows (A) or columns (B), so
- * that the micro-kernels read one stream. Both operands need the same two movements:
- *   along k    the source is contiguous in k: blocks of four lines, or where the panel is wide
+ * that the micro-kernels read one stream.
+ *   along k    the source is contiguous in k: of B blocks of four lines, or where the panel is wide
  *              enough of VF_W lines (g_transpose), are transposed, and the next lines asked for;
+ *              rows of A are copied, since the kernels need no vectors across them;
  *   across     the source is contiguous across the panel: lines are copied.
  * Along k, s (kc) multiplies element k of every line, rounded once: diag(s) costs no pass.
  * The including gemm_<isa>.c defines, for VF_W > 1,
  *   g_transpose4(r)         transposes the 4x4 blocks within each 128 bits of r[0..3]
  *   GEMM_TRANSPOSE, g_transpose(r)   transposes r[0..VF_W-1], where NR is a multiple of VF_W
- *   g_store4(p, v, part)    stores the 128 bits `part` (a constant) of v; g_store2: their half,
- *                           where GEMM_MR is no multiple of four */
+ *   g_store4(p, v, part)    stores the 128 bits `part` (a constant) of v */
 #ifndef T2K_TMPL_GEMM_PACK_H
 #define T2K_TMPL_GEMM_PACK_H
 
@@ -26,22 +26,9 @@ GEMM_INLINE void gemm_pack_along(const size_t width, size_t lines, size_t kc, co
     }
 }
 #else
-/* One step of k of four lines, or of the two that are left of a panel. */
-GEMM_INLINE void gemm_store_lines(float *to, vf v, size_t part, size_t left)
-{
-#if GEMM_MR % 4 != 0
-    if (left < 4) {
-        g_store2(to, v, part);
-        return;
-    }
-#endif
-    (void)left; /* four at least */
-    g_store4(to, v, part);
-}
-
-/* Up to VF_W steps of k (n of them) of four lines to column group g of the panel. */
-GEMM_INLINE void gemm_pack_four(const size_t width, const size_t g, size_t n, const float *src,
-                                size_t stride, size_t lines, const float *s, float *panel)
+/* Up to VF_W steps of k (n of them) of four lines to as many columns of the panel. */
+GEMM_INLINE void gemm_pack_four(const size_t width, size_t n, const float *src, size_t stride,
+                                size_t lines, const float *s, float *panel)
 {
     vf r[4];
     T2K_UNROLL
@@ -62,7 +49,7 @@ GEMM_INLINE void gemm_pack_four(const size_t width, const size_t g, size_t n, co
         for (size_t q = 0; q < 4; q++) {
             float *to = panel + (4 * part + q) * width;
             if (4 * part + q < n) {
-                gemm_store_lines(to, r[q], part, width - g);
+                g_store4(to, r[q], part);
             }
         }
     }
@@ -75,18 +62,6 @@ GEMM_INLINE void gemm_ask(const float *rows, const size_t count, size_t stride)
     T2K_UNROLL
     for (size_t l = 0; l < count; l++) {
         __builtin_prefetch((const char *)((uintptr_t)rows + l * stride * sizeof(float)));
-    }
-}
-
-#define GEMM_CLAIM ((size_t)1024)
-
-/* Asks for lines of A's panel that are written 4 KB later: nearly twice as fast where the panel is
- * not in cache, since a store's line would be fetched only when the store retires. */
-GEMM_INLINE void gemm_claim(const float *panel, const size_t floats)
-{
-    T2K_UNROLL
-    for (size_t i = 0; i < floats; i += 16) {
-        __builtin_prefetch((const char *)((uintptr_t)(panel + i) + GEMM_CLAIM * sizeof *panel), 1);
     }
 }
 
@@ -131,7 +106,7 @@ GEMM_INLINE void gemm_pack_along(const size_t width, size_t lines, size_t kc, co
                              panel + g + p * width);
         }
         for (size_t q = 0; q < VF_W && p < kc; q += 4) {
-            gemm_pack_four(width, g + q, kc - p, from + q * stride + p, stride, 4,
+            gemm_pack_four(width, kc - p, from + q * stride + p, stride, 4,
                            s != NULL ? s + p : NULL, panel + g + q + p * width);
         }
     }
@@ -146,15 +121,12 @@ GEMM_INLINE void gemm_pack_along(const size_t width, size_t lines, size_t kc, co
             if (p % 16 == 0) {
                 gemm_ask(from + 4 * stride + p, 4, stride);
             }
-            if (g == 0 && (kc - p) * width > GEMM_CLAIM) {
-                gemm_claim(to + p * width, VF_W * width);
-            }
-            gemm_pack_four(width, g, VF_W, from + p, stride, 4, sp, to + p * width);
+            gemm_pack_four(width, VF_W, from + p, stride, 4, sp, to + p * width);
         }
         for (; p < kc; p += VF_W) {
             const size_t n = kc - p < VF_W ? kc - p : VF_W;
             const float *sp = s != NULL ? s + p : NULL;
-            gemm_pack_four(width, g, n, from + p, stride, here, sp, to + p * width);
+            gemm_pack_four(width, n, from + p, stride, here, sp, to + p * width);
         }
     }
 }
@@ -182,17 +154,40 @@ GEMM_INLINE void gemm_pack_across(const size_t width, size_t lines, size_t reada
     }
 }
 
-void T2K_FN(gemm_pack_a)(size_t m, size_t kc, const float *A, size_t a_m, size_t a_k,
-                         const float *s, float *panels)
+/* Rows are copied, T2K_ROW_STRIDE(kc) apart; the rows that follow are asked for. */
+GEMM_INLINE void gemm_copy_rows(size_t m, size_t kc, const float *A, size_t a_m, const float *s,
+                                float *to)
 {
-    size_t rows;
-    for (size_t i = 0; i < m; i += rows, panels += GEMM_MR * kc) {
-        rows = gemm_height(m - i, GEMM_MR);
-        if (a_k == 1) {
-            gemm_pack_along(GEMM_MR, rows, kc, A + i * a_m, a_m, s, panels);
-        } else {
-            gemm_pack_across(GEMM_MR, rows, m - i, kc, A + i, a_k, panels);
+    const size_t ahead = 4, stride = T2K_ROW_STRIDE(kc);
+    for (size_t i = 0; i < m; i++, A += a_m, to += stride) {
+        size_t p = 0;
+        for (; p + 16 <= kc; p += 16) {
+            __builtin_prefetch((const char *)((uintptr_t)(A + p) + ahead * a_m * sizeof *A));
+            T2K_UNROLL
+            for (size_t v = 0; v < 16; v += VF_W) {
+                const vf x = v_load(A + p + v);
+                v_store(to + p + v, s != NULL ? v_mul(x, v_load(s + p + v)) : x);
+            }
         }
+        for (; p < kc; p += VF_W) {
+            const size_t n = kc - p < VF_W ? kc - p : VF_W;
+            const vf x = v_load_n(A + p, n);
+            v_store(to + p, s != NULL ? v_mul(x, v_load_n(s + p, n)) : x);
+        }
+    }
+}
+
+void T2K_FN(gemm_pack_a)(size_t m, size_t kc, const float *A, size_t a_m, size_t a_k,
+                         const float *s, float *to)
+{
+    if (a_k == 1) {
+        gemm_copy_rows(m, kc, A, a_m, s, to);
+        return;
+    }
+    size_t rows;
+    for (size_t i = 0; i < m; i += rows, to += GEMM_MR * kc) {
+        rows = gemm_height(m - i, GEMM_MR);
+        gemm_pack_across(GEMM_MR, rows, m - i, kc, A + i, a_k, to);
     }
 }
 

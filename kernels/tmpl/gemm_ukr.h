@@ -2,7 +2,7 @@
  * of k, each element one chain of fused multiply-adds from +0 in rising k. Which chunk sums go
  * where is t2k_gemm_out (core/table.h). The including gemm_<isa>.c defines
  *   GEMM_MR, GEMM_NV        tile: GEMM_MR rows by GEMM_NV vectors; GEMM_NR = GEMM_NV * VF_W
- *   g_fma(acc, a, b)        acc + a * b, one rounding, held in a register by hand
+ *   g_fma(acc, a, b)        acc + a * b, one rounding, a's lanes equal; held in registers by hand
  *   g_fma_at(acc, p, b)     acc + *p * b, where *p is used once
  *   GEMM_MASKED, g_mask, g_mask_n(n), g_load_mask(p, mask)   loads of the first n lanes in a loop
  *   GEMM_TALL               rows of a kernel in place for one vector of columns
@@ -70,66 +70,123 @@ GEMM_INLINE gemm_next gemm_next_share(const float *B, const float *next, size_t 
     return (gemm_next){(uintptr_t)next + tile * kc * step, step};
 }
 
-/* A packed, B packed: one tile of whole vectors. rows is a constant. */
-GEMM_INLINE void gemm_tile(const int rows, size_t kc, const float *A, const float *B,
-                           gemm_next next, float *C, size_t ldc, const t2k_gemm_out *out)
+GEMM_INLINE void gemm_clear(const int count, vf *acc)
 {
-    vf acc[GEMM_ACC];
     T2K_UNROLL
-    for (int i = 0; i < rows * GEMM_NV; i++) {
+    for (int i = 0; i < count; i++) {
         acc[i] = v_zero();
     }
-    /* C is asked for late enough to be in L1 still when the sums are there. */
-    size_t p = 0;
-    for (size_t end = kc > GEMM_LATE ? kc - GEMM_LATE : 0; p < kc; end = kc) {
-        for (; p < end; p++) {
-            vf b[GEMM_NV];
-            T2K_UNROLL
-            for (int v = 0; v < GEMM_NV; v++) {
-                b[v] = v_load(B + v * VF_W);
-            }
-            gemm_ahead(1, next.line, GEMM_NR);
-            next.line += next.step;
-            T2K_UNROLL
-            for (int i = 0; i < rows; i++) {
-                const vf x = v_set1(A[i]);
-                T2K_UNROLL
-                for (int v = 0; v < GEMM_NV; v++) {
-                    acc[i * GEMM_NV + v] = g_fma(acc[i * GEMM_NV + v], x, b[v]);
-                }
-            }
-            A += GEMM_MR;
-            B += GEMM_NR;
+}
+
+/* Asks for a whole tile of C. The asm keeps the compiler from holding these addresses in registers
+ * and in memory until the sums leave. */
+GEMM_INLINE void gemm_ask_c(const int rows, float *C, size_t ldc)
+{
+    T2K_UNROLL
+    for (int i = 0; i < rows; i++) {
+        __builtin_prefetch(C, 1);
+        __builtin_prefetch(C + GEMM_NR - 1, 1);
+        C += ldc;
+        __asm__("" : "+r"(C));
+    }
+}
+
+/* Three rows per pointer: base, base + stride and base + 2 * stride are one address each. */
+#define GEMM_POINTERS(rows) (((rows) + 2) / 3)
+
+GEMM_INLINE void gemm_point(const int rows, const float **a, const float *A, size_t a_m)
+{
+    T2K_UNROLL
+    for (int i = 0; i < GEMM_POINTERS(rows); i++) {
+        a[i] = A + (size_t)(3 * i) * a_m;
+    }
+}
+
+GEMM_INLINE void gemm_advance(const int rows, const float **a, size_t a_k)
+{
+    T2K_UNROLL
+    for (int i = 0; i < GEMM_POINTERS(rows); i++) {
+        a[i] += a_k;
+    }
+}
+
+GEMM_INLINE const float *gemm_element(const float *const *a, int i, size_t a_m)
+{
+    return a[i / 3] + (size_t)(i % 3) * a_m;
+}
+
+/* One step of k: acc += the rows' elements times b. */
+GEMM_INLINE void gemm_step(const int rows, const int vecs, vf *acc, const float *const *a,
+                           size_t a_m, const vf *b)
+{
+    T2K_UNROLL
+    for (int i = 0; i < rows; i++) {
+        const float *from = gemm_element(a, i, a_m);
+        if (vecs == 1) {
+            acc[i] = g_fma_at(acc[i], from, b[0]);
+            continue;
         }
+        const vf x = v_set1(*from);
         T2K_UNROLL
-        for (int i = 0; i < rows && end < kc; i++) {
-            __builtin_prefetch(C + (size_t)i * ldc, 1);
-            __builtin_prefetch(C + (size_t)i * ldc + GEMM_NR - 1, 1);
+        for (int v = 0; v < vecs; v++) {
+            acc[i * vecs + v] = g_fma(acc[i * vecs + v], x, b[v]);
         }
+    }
+}
+
+/* `steps` steps of k by a panel of B. */
+GEMM_INLINE const float *gemm_steps(const int rows, size_t steps, vf *acc, const float **a,
+                                    size_t a_m, size_t a_k, const float *B, gemm_next *next)
+{
+    for (size_t p = 0; p < steps; p++) {
+        vf b[GEMM_NV];
+        T2K_UNROLL
+        for (int v = 0; v < GEMM_NV; v++) {
+            b[v] = v_load(B + v * VF_W);
+        }
+        gemm_ahead(1, next->line, GEMM_NR);
+        next->line += next->step;
+        gemm_step(rows, GEMM_NV, acc, a, a_m, b);
+        gemm_advance(rows, a, a_k);
+        B += GEMM_NR;
+    }
+    return B;
+}
+
+/* A panel of B: one tile of whole vectors. rows is a constant. */
+GEMM_INLINE void gemm_tile(const int rows, size_t kc, const float *A, size_t a_m, size_t a_k,
+                           const float *B, gemm_next next, float *C, size_t ldc,
+                           const t2k_gemm_out *out)
+{
+    vf acc[GEMM_ACC];
+    const float *a[GEMM_POINTERS(GEMM_MR)];
+    gemm_clear(rows * GEMM_NV, acc);
+    gemm_point(rows, a, A, a_m);
+    /* Where there are many tiles, C is asked for late enough to be in L1 still when the sums are
+     * there. */
+    const size_t few = GEMM_NR * sizeof(float) / 2; /* the step of two tiles */
+    const size_t late = next.step >= few ? 0 : kc < GEMM_LATE ? kc : GEMM_LATE;
+    B = gemm_steps(rows, kc - late, acc, a, a_m, a_k, B, &next);
+    if (late > 0) {
+        gemm_ask_c(rows, C, ldc);
+        gemm_steps(rows, late, acc, a, a_m, a_k, B, &next);
     }
     gemm_leave(rows, GEMM_NV, acc, GEMM_NR, C, ldc, out);
 }
 
-/* A in place; B in place or packed (row stride b_k). rows, vecs, masked are constants; masked:
- * only nr columns may be read. */
+/* B in place or packed (row stride b_k). rows, vecs, masked are constants; masked: only nr columns
+ * may be read. */
 GEMM_INLINE void gemm_place(const int rows, const int vecs, const int masked, size_t kc,
                             const float *A, size_t a_m, size_t a_k, const float *B, size_t b_k,
-                            size_t nr, const int far, gemm_next next, float *C, size_t ldc,
-                            const t2k_gemm_out *out)
+                            size_t nr, float *C, size_t ldc, const t2k_gemm_out *out)
 {
     const g_mask mask = g_mask_n(nr - (size_t)(vecs - 1) * VF_W);
     (void)mask; /* without masked loads */
     vf acc[GEMM_ACC];
-    T2K_UNROLL
-    for (int i = 0; i < rows * vecs; i++) {
-        acc[i] = v_zero();
-    }
-    /* Three rows per pointer: base, base + stride and base + 2 * stride are one address each. */
-    const float *a[(GEMM_TALL + 2) / 3];
-    T2K_UNROLL
-    for (int i = 0; i < (rows + 2) / 3; i++) {
-        a[i] = A + (size_t)(3 * i) * a_m;
-    }
+    const float *a[GEMM_POINTERS(GEMM_TALL)];
+    gemm_clear(rows * vecs, acc);
+    gemm_point(rows, a, A, a_m);
+    gemm_next next = gemm_next_steps(B, b_k);
     for (size_t p = 0; p < kc; p++) {
         vf b[GEMM_NV];
         T2K_UNROLL
@@ -137,26 +194,11 @@ GEMM_INLINE void gemm_place(const int rows, const int vecs, const int masked, si
             const float *from = B + v * VF_W;
             b[v] = masked && v == vecs - 1 ? g_load_mask(from, mask) : v_load(from);
         }
-        gemm_ahead(far, next.line, (size_t)vecs * VF_W);
+        gemm_ahead(0, next.line, (size_t)vecs * VF_W);
         next.line += next.step;
-        T2K_UNROLL
-        for (int i = 0; i < rows; i++) {
-            const float *from = a[i / 3] + (size_t)(i % 3) * a_m;
-            if (vecs == 1) {
-                acc[i] = g_fma_at(acc[i], from, b[0]);
-                continue;
-            }
-            const vf x = v_set1(*from);
-            T2K_UNROLL
-            for (int v = 0; v < vecs; v++) {
-                acc[i * vecs + v] = g_fma(acc[i * vecs + v], x, b[v]);
-            }
-        }
+        gemm_step(rows, vecs, acc, a, a_m, b);
+        gemm_advance(rows, a, a_k);
         B += b_k;
-        T2K_UNROLL
-        for (int i = 0; i < (rows + 2) / 3; i++) {
-            a[i] += a_k;
-        }
     }
     gemm_leave(rows, vecs, acc, nr, C, ldc, out);
 }
@@ -170,26 +212,20 @@ GEMM_INLINE void gemm_half(const int rows, size_t kc, const float *A, size_t a_m
     const g_half_mask mask = g_half_mask_n(nr);
     g_half sum[GEMM_MR];
     vf acc[GEMM_MR];
-    const float *a[(GEMM_TALL + 2) / 3];
+    const float *a[GEMM_POINTERS(GEMM_MR)];
     T2K_UNROLL
     for (int i = 0; i < rows; i++) {
         sum[i] = g_half_zero();
     }
-    T2K_UNROLL
-    for (int i = 0; i < (rows + 2) / 3; i++) {
-        a[i] = A + (size_t)(3 * i) * a_m;
-    }
+    gemm_point(rows, a, A, a_m);
     for (size_t p = 0; p < kc; p++) {
         const g_half b = g_half_load_mask(B, mask);
         T2K_UNROLL
         for (int i = 0; i < rows; i++) {
-            sum[i] = g_half_fma_at(sum[i], a[i / 3] + (size_t)(i % 3) * a_m, b);
+            sum[i] = g_half_fma_at(sum[i], gemm_element(a, i, a_m), b);
         }
+        gemm_advance(rows, a, a_k);
         B += b_k;
-        T2K_UNROLL
-        for (int i = 0; i < (rows + 2) / 3; i++) {
-            a[i] += a_k;
-        }
     }
     T2K_UNROLL
     for (int i = 0; i < rows; i++) {
@@ -207,10 +243,7 @@ GEMM_INLINE void gemm_wide(const int rows, const int panels, size_t kc, const fl
 {
     const int vecs = panels * GEMM_NV;
     vf acc[GEMM_ACC];
-    T2K_UNROLL
-    for (int i = 0; i < rows * vecs; i++) {
-        acc[i] = v_zero();
-    }
+    gemm_clear(rows * vecs, acc);
     for (size_t p = 0; p < kc; p++) {
         vf x[GEMM_MR];
         T2K_UNROLL

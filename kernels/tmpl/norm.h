@@ -7,7 +7,12 @@
  * for VF_W rows. The output of a block comes after the first phase of the next one, which hides
  * what latency is left, and takes OUT_ROWS rows at a time, which share the loads of weight and
  * bias. z is taken anew from X, scale and residual in each phase: storing it would cost more. Tails
- * are masked. */
+ * are masked.
+ *
+ * Cycles a vector of the plain layer norm's loops, sums and output, by llvm-mca: AVX2 on Zen 3 1.5
+ * and 2.1, on Skylake-X 1.5 and 1.6; AVX-512 on Skylake-X 1.5 and 1.8. Measured on Zen 4, AVX-512:
+ * 2.2 and 3.2. Its fused steps and its stores share something: two of the former and one of the
+ * latter take 3.2 cycles, a difference and one fused step with a store 2.1. */
 #include <math.h>
 
 #include "tmpl/reduce.h"
@@ -19,8 +24,14 @@
 /* Of a block in memory: a page. Prefetchers follow few pages at a time. */
 #define STREAM_FLOATS 1024
 #define STREAM_MIXED_FLOATS 512 /* of each of two operands */
-#define OUT_ROWS 4
-#define STAT_ROWS (VF_W > BLOCK_ROWS ? VF_W : BLOCK_ROWS)
+/* Rows of about a page go one by one: two of them, the two before and their results leave the first
+ * cache. Those of several pages do that alone, and rather share weight and bias. */
+#define ALONE_LEAST 960
+#define ALONE_MOST 3072
+#define OUT_ROWS 2
+#define OUT_VECTORS 4 /* at a time, of a row alone */
+#define STAT_VECTORS (VF_W > BLOCK_ROWS ? 1 : BLOCK_ROWS / VF_W)
+#define STAT_ROWS (STAT_VECTORS * VF_W)
 /* One sum a lane needs half of the registers that two do. */
 #define NORM_SWEEP (NORM_CENTERED ? LANE_SWEEP : LANE_VECTORS)
 
@@ -39,8 +50,8 @@ typedef struct norm_block {
     float *z;                 /* (rows, lds): where z is stored, or NULL */
     float *y;                 /* (rows, ldy) */
     int odd;                  /* some row's i is not a positive number: out_odd_row() */
-    float sum[STAT_ROWS];     /* of the head, then of d */
-    float squares[STAT_ROWS]; /* sum of d^2, with RMS norm of z^2 */
+    vf sum[STAT_VECTORS];     /* of the head, then of d */
+    vf squares[STAT_VECTORS]; /* sum of d^2, with RMS norm of z^2 */
     float mean[STAT_ROWS];    /* m0 */
     float shift[STAT_ROWS];   /* -(c * i) */
     float inverse[STAT_ROWS]; /* i */
@@ -48,15 +59,21 @@ typedef struct norm_block {
 
 /* ---- sums ----------------------------------------------------------------------------------- */
 
+/* `n` (1 .. VF_W) elements. */
+ROW_INLINE vf load_some(const float *p, size_t n)
+{
+    return n == VF_W ? v_load(p) : v_load_n(p, n);
+}
+
 /* z of `n` (1 .. VF_W) elements from j on. */
 ROW_INLINE vf load_z(size_t j, size_t n, const float *x, const float *scale, const float *residual)
 {
-    vf z = n == VF_W ? v_load(x + j) : v_load_n(x + j, n);
+    vf z = load_some(x + j, n);
     if (scale != NULL) {
-        z = v_mul(z, n == VF_W ? v_load(scale + j) : v_load_n(scale + j, n));
+        z = v_mul(z, load_some(scale + j, n));
     }
     if (residual != NULL) {
-        z = v_add(z, n == VF_W ? v_load(residual + j) : v_load_n(residual + j, n));
+        z = v_add(z, load_some(residual + j, n));
     }
     return z;
 }
@@ -142,6 +159,20 @@ ROW_INLINE void sweep_row(size_t first, size_t n, const float *x, const float *s
     }
 }
 
+/* What is left of `rows` rows, one vector each, down to a lane for each; lanes without a row get
+ * any sum. Not by way of memory: a load of more than was stored waits for all stores before it. */
+ROW_INLINE void sum_lanes(size_t rows, vf *of_row, vf *sums)
+{
+    if (rows == 1) {
+        sums[0] = v_set1(v_sum_lanes(of_row[0]));
+    } else {
+        for (size_t i = rows; i < BLOCK_ROWS; i++) {
+            of_row[i] = v_zero();
+        }
+        v_sum8(of_row, sums);
+    }
+}
+
 /* The sums of a block's rows, down to one vector each; scale, r and z are NULL or not as constants.
  */
 ROW_INLINE void sum_rows(const norm_job *job, const norm_block *b, const float *x, size_t ldx,
@@ -168,9 +199,6 @@ static void block_sums(const norm_job *job, norm_block *b, int again)
     const float *x = b->x, *scale = job->p->scale, *r = b->r;
     const size_t ldx = job->ldx;
     vf sum[BLOCK_ROWS], squares[BLOCK_ROWS];
-    for (size_t i = b->rows; i < BLOCK_ROWS; i++) {
-        sum[i] = squares[i] = v_zero();
-    }
     if (b->z != NULL && again) {
         sum_rows(job, b, b->z, job->p->lds, NULL, NULL, NULL, sum, squares);
     } else if (b->z != NULL && scale == NULL && r != NULL) {
@@ -185,9 +213,9 @@ static void block_sums(const norm_job *job, norm_block *b, int again)
         sum_rows(job, b, x, ldx, NULL, NULL, NULL, sum, squares);
     }
     if (NORM_CENTERED) {
-        v_sum8(sum, b->sum);
+        sum_lanes(b->rows, sum, b->sum);
     }
-    v_sum8(squares, b->squares);
+    sum_lanes(b->rows, squares, b->squares);
 }
 
 #if NORM_CENTERED
@@ -217,9 +245,6 @@ static void block_heads(const norm_job *job, norm_block *b)
     const float *scale = job->p->scale, *r = b->r;
     const size_t n = job->cols < T2K_LANES ? job->cols : T2K_LANES;
     vf sum[BLOCK_ROWS];
-    for (size_t i = b->rows; i < BLOCK_ROWS; i++) {
-        sum[i] = v_zero();
-    }
     if (n < T2K_LANES) {
         head_rows(job, b, n, scale, r, sum);
     } else if (scale == NULL && r == NULL) {
@@ -229,10 +254,10 @@ static void block_heads(const norm_job *job, norm_block *b)
     } else {
         head_rows(job, b, T2K_LANES, scale, r, sum);
     }
-    v_sum8(sum, b->sum);
-    for (size_t i = 0; i < BLOCK_ROWS; i += VF_W) {
-        const vf total = v_add(v_load(b->sum + i), v_zero()); /* never -0 */
-        v_store(b->mean + i, v_div(total, v_set1((float)n)));
+    sum_lanes(b->rows, sum, b->sum);
+    for (size_t i = 0; i * VF_W < b->rows; i++) {
+        const vf total = v_add(b->sum[i], v_zero()); /* never -0 */
+        v_store(b->mean + i * VF_W, v_div(total, v_set1((float)n)));
     }
 }
 #endif
@@ -266,11 +291,11 @@ static int block_far_heads(const norm_job *job, norm_block *b)
     if (job->cols <= T2K_LANES) {
         return 0; /* m0 is the mean */
     }
-    for (size_t i = 0; i < BLOCK_ROWS; i += VF_W) {
-        vf c, var = mean_square(v_load(b->sum + i), v_load(b->squares + i), n, &c);
-        const vf mean = v_load(b->mean + i);
+    for (size_t i = 0; i * VF_W < b->rows; i++) {
+        vf c, var = mean_square(b->sum[i], b->squares[i], n, &c);
+        const vf mean = v_load(b->mean + i * VF_W);
         const vm far = v_lt(v_add(var, var), v_mul(c, c));
-        v_store(b->mean + i, v_select(far, v_add(mean, c), mean));
+        v_store(b->mean + i * VF_W, v_select(far, v_add(mean, c), mean));
         any |= vm_any(far);
     }
     return any;
@@ -282,9 +307,9 @@ static void block_numbers(const norm_job *job, norm_block *b)
 {
     const vf n = v_set1((float)job->cols), one = v_set1(1.0f);
     b->odd = 0;
-    for (size_t i = 0; i < BLOCK_ROWS; i += VF_W) {
+    for (size_t i = 0; i < b->rows; i += VF_W) {
         vf c = v_zero();
-        const vf square = mean_square(v_load(b->sum + i), v_load(b->squares + i), n, &c);
+        const vf square = mean_square(b->sum[i / VF_W], b->squares[i / VF_W], n, &c);
         const vf inverse = v_div(one, v_sqrt(v_add(square, v_set1(job->p->eps))));
         if (NORM_CENTERED) {
             v_store(b->shift + i, v_fnma(c, inverse, v_zero()));
@@ -355,18 +380,13 @@ typedef struct out_from {
     size_t ahead; /* rows from this to that of the next block */
 } out_from;
 
-ROW_INLINE vf out_load(const float *p, size_t n)
-{
-    return p == NULL ? v_zero() : n == VF_W ? v_load(p) : v_load_n(p, n);
-}
-
 /* Output of `count` rows, `n` (1 .. VF_W) elements from j on. */
 ROW_INLINE void out_step(size_t count, int stream, size_t j, size_t n, out_from f,
                          const row_numbers *r, float *Y, size_t ldy)
 {
-    const vf s = out_load(f.scale != NULL ? f.scale + j : NULL, n);
-    const vf w = out_load(f.weight != NULL ? f.weight + j : NULL, n);
-    const vf b = out_load(f.bias != NULL ? f.bias + j : NULL, n);
+    const vf s = f.scale != NULL ? load_some(f.scale + j, n) : v_zero();
+    const vf w = f.weight != NULL ? load_some(f.weight + j, n) : v_zero();
+    const vf b = f.bias != NULL ? load_some(f.bias + j, n) : v_zero();
     if (stream) { /* the next block, into the second cache */
         __builtin_prefetch(f.x + f.ahead * f.ldx + j, 0, 2);
         if (f.r != NULL) {
@@ -376,9 +396,9 @@ ROW_INLINE void out_step(size_t count, int stream, size_t j, size_t n, out_from 
     UNROLL_LANES
     for (size_t i = 0; i < count; i++) {
         float *y = Y + i * ldy + j;
-        vf z = out_load(f.x + i * f.ldx + j, n);
+        vf z = load_some(f.x + i * f.ldx + j, n);
         z = f.scale != NULL ? v_mul(z, s) : z;
-        z = f.r != NULL ? v_add(z, out_load(f.r + i * f.ldr + j, n)) : z;
+        z = f.r != NULL ? v_add(z, load_some(f.r + i * f.ldr + j, n)) : z;
         const vf a = normal(z, r[i], f.weight != NULL, w, f.bias != NULL, b);
         if (n < VF_W) {
             v_store_n(y, a, n);
@@ -418,6 +438,12 @@ ROW_INLINE void out_rows(size_t count, int stream, const norm_job *job, const no
         if (head > 0) {
             out_step(count, 0, 0, head, f, r, y, ldy);
             j = head;
+        }
+    }
+    for (; count == 1 && j + OUT_VECTORS * VF_W <= n; j += OUT_VECTORS * VF_W) {
+        UNROLL_LANES
+        for (size_t v = 0; v < OUT_VECTORS; v++) {
+            out_step(count, stream, j + v * VF_W, VF_W, f, r, y, ldy);
         }
     }
     for (; j + VF_W <= n; j += VF_W) {
@@ -484,9 +510,6 @@ ROW_INLINE void out_block(const norm_job *job, const norm_block *b, const float 
     for (; i + OUT_ROWS <= b->rows; i += OUT_ROWS) {
         out_rows(OUT_ROWS, 0, job, b, i, scale, r, weight, bias);
     }
-    for (; i + 2 <= b->rows; i += 2) {
-        out_rows(2, 0, job, b, i, scale, r, weight, bias);
-    }
     for (; i < b->rows; i++) {
         out_rows(1, 0, job, b, i, scale, r, weight, bias);
     }
@@ -514,14 +537,6 @@ static void block_end(const norm_job *job, const norm_block *b)
     }
 }
 
-static void block_open(norm_block *b)
-{
-    b->odd = 0;
-    for (size_t i = BLOCK_ROWS; i < STAT_ROWS; i++) {
-        b->sum[i] = b->squares[i] = 0.0f;
-    }
-}
-
 static __attribute__((noinline)) void norm_rows(size_t rows, size_t cols, const float *X,
                                                 size_t ldx, const t2k_norm_params *p, float *Y,
                                                 size_t ldy)
@@ -530,16 +545,14 @@ static __attribute__((noinline)) void norm_rows(size_t rows, size_t cols, const 
     const size_t width = (cols + VF_W - 1) / VF_W * VF_W;
     const size_t page = operands > 1 ? STREAM_MIXED_FLOATS : STREAM_FLOATS;
     const size_t fit = p->stream ? page / width : BLOCK_FLOATS / operands / width / 2 * 2;
-    const size_t least = p->stream ? 1 : 2; /* two rows share weight and bias */
-    const size_t most = fit < least ? least : fit < BLOCK_ROWS ? fit : BLOCK_ROWS;
+    const int alone = p->stream ? fit <= 1 : cols >= ALONE_LEAST && cols <= ALONE_MOST;
+    const size_t most = alone ? 1 : fit < 2 ? 2 : fit < BLOCK_ROWS ? fit : BLOCK_ROWS;
     const norm_job job = {.cols = cols,
                           .ldx = ldx,
                           .p = p,
                           .ldy = ldy,
                           .stream = p->stream && X != Y && p->residual != Y};
     norm_block block[2];
-    block_open(&block[0]);
-    block_open(&block[1]);
     for (size_t i = 0, turn = 0; i < rows + most; i += most, turn ^= 1) {
         norm_block *now = &block[turn], *last = &block[turn ^ 1];
         if (i < rows) {

@@ -148,12 +148,38 @@ good python3 $here/check-targets.py "$dir/t.json" $targets "$dir/t.md"
 holds "$dir/t.md" '**avx512, 2 threads**' '**avx2, 1 thread**' ' | yes |' ' | **no** |' \
     '| 11 | model 10x32 | not measured |' 'no time of any peer' 'share of the limit' \
     'ns per element' 'the time of our sgemm\_nt' 'as fast as one thread' 'slower than on one thread' \
-    '| 5 | sgemm\_packed, 0 of the '
+    '| 5 | sgemm\_packed, 0 of the ' ', which leaves out the ' 'for a reason that nobody gave'
 # The check finds what it is there for.
 sed '0,/ | yes |/s// | **no** |/' "$dir/t.md" > "$dir/wrong.md"
 bad python3 $here/check-targets.py "$dir/t.json" $targets "$dir/wrong.md"
 sed '0,/targets met/s/[0-9]* of/1000 of/' "$dir/t.md" > "$dir/wrong.md"
 bad python3 $here/check-targets.py "$dir/t.json" $targets "$dir/wrong.md"
+# Why a target was missed: beside what was missed alone, and a note where nothing was.
+python3 - "$dir/t.json" "$dir/why.json" <<'TEXT'
+import json, sys
+d = json.load(open(sys.argv[1]))
+d["context"]["machine"]["isa"]["list"].append(
+    {"name": "amx", "usable": False, "active": False, "reason": "this CPU has no amx_tile"})
+json.dump(d, open(sys.argv[2], "w"))
+TEXT
+cat > "$dir/why.causes.txt" <<'TEXT'
+# row, operation, shape, ISA, threads, target
+1 sgemm 512x512x512 avx512 1 x
+    The peer | runs at
+    96 % of the peak.
+1 sgemm_fast * amx * -
+    No such machine.
+1 nosuchop * * * x
+    Nobody missed this.
+TEXT
+expect 0 'why.causes.txt, line 7|of this kind' "$t2bench" report --targets "$dir/why.json"
+if grep -q 'line [25]:' "$dir/err"; then fail "a cause that was used is noted"; else pass; fi
+good python3 $here/check-targets.py "$dir/why.json" $targets "$dir/out"
+holds "$dir/out" ' | **no** | The peer \| runs at 96 % of the peak. |' '**amx**: not measured' \
+    '| 1 | sgemm\_fast 1024x1024x1024 | not measured | - | - | >= 175 % | - | No such machine. |'
+if [ "$(grep -c 'The peer' "$dir/out")" = 1 ]; then pass; else fail "the cause of one case"; fi
+echo '1 sgemm' > "$dir/why.causes.txt"
+expect 1 'why.causes.txt: line 1|ROW OPERATION' "$t2bench" report --targets "$dir/why.json"
 # Sets as a whole: those of llm that the usual cases have.
 make_results --peers onednn --samples 3 -o "$dir/set.json"
 expect 0 '' "$t2bench" report --targets "$dir/set.json"

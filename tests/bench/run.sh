@@ -143,6 +143,22 @@ if [ -w /dev/full ]; then
     check "list on a full disk" test $? = 1
 fi
 
+# ---- targets ------------------------------------------------------------------------------------
+# What the file names by itself is timed whatever the budget is, and sets as far as it goes.
+expect 0 '' "$bench" run --targets --peers none --threads 1 \
+    --isa "$best" --filter '^(exp|softmax)/.*|^sgemm_packed/[^/]*/1x' --budget 1s --min-time 1e-4 \
+    --json "$dir/targets.json"
+check "rows with targets" python3 - "$dir/targets.json" <<'TEXT'
+import json, sys
+d = json.load(open(sys.argv[1]))
+timed = {e['run_name'].split('/')[2]: e['repetitions'] for e in d['benchmarks']}
+wanted = {'262144', '320x256', '1024x1024', '32x32000', '2560x10', '8192x1024', '1x4096x1024'}
+assert wanted <= set(timed), wanted - set(timed)
+assert all(timed[shape] >= 5 for shape in wanted), timed
+left = [n['name'] for n in d['context']['not_timed']]
+assert left and all(n.startswith('sgemm_packed/') for n in left), left
+TEXT
+
 # ---- Google Benchmark's flags, other forms ------------------------------------------------------
 expect 0 '' run --peers none --isa "$best" --filter '^exp/' --benchmark_format=csv
 stdout_has 'name,iterations,real_time'

@@ -1,8 +1,8 @@
 /* Matrix product, AVX2 + FMA. Registers: tile 6 x 16 = 12 accumulators + 2 of B + 1 broadcast of A
  * <= 16. Two ports, latency 4: 8 chains are the least that fill them, so 4 x 16 is the lowest
  * height at full speed. Tails: own heights, masked loads in place, padded panels when packed; one
- * vector of columns takes 12 rows. A step of k of the tile by llvm-mca 14: 6.1 cycles on
- * Skylake, 6.8 on Zen 2, 6 being the limit (its model of Zen 3 has one port for FMA). */
+ * vector of columns takes 12 rows. A step of k of the tile by llvm-mca 19: 6.0 cycles on Skylake
+ * and Zen 3, the limit; 6.8 on Zen 2 by llvm-mca 14. */
 #include "simd/simd_avx2.h"
 
 #include <string.h>

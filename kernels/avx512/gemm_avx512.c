@@ -1,8 +1,8 @@
 /* Matrix product, AVX-512. Registers: tile 12 x 32 = 24 accumulators + 2 of B + 1 broadcast of A
  * <= 32. Two ports (one on Zen 4, which splits), latency 4: 8 chains fill them, so heights from 4
  * on run at full speed. Tails: own heights, masked loads and stores, halves for up to 8 columns. A
- * step of k of the tile by llvm-mca 14: 13.1 cycles on Skylake-X, Ice Lake and Sapphire Rapids, 12
- * being the limit; of 12 x 16: 7.5 of 6. */
+ * step of k of the tile by llvm-mca: 13.0 cycles on Skylake-X, 13.1 on Ice Lake and Sapphire Rapids
+ * (llvm-mca 14; that of 19 gives these one port), 12 being the limit; of 12 x 16: 7.5 of 6. */
 #include "simd/simd_avx512.h"
 
 #include <string.h>

@@ -424,7 +424,7 @@ T2_API t2_status t2_generate(t2_session *session, const t2_generate_args *args, 
 }
 #endif
 
-#include "t2_adapt.h"
 #include "t2_experts.h"
+#include "t2_factors.h"
 
 #endif

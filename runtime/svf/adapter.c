@@ -104,29 +104,29 @@ static t2_status place_all(t2_adapter *adapter, t2_error *err)
 }
 
 /* The weights that the factors were made from, or others? */
-static t2_status check_hashes(const t2_adapter *adapter, t2_error *err)
+static t2_status check_weights(const t2_adapter *adapter, t2_error *err)
 {
+    if (adapter->factors == NULL) {
+        return T2_OK;
+    }
+    if (adapter->model != NULL) {
+        return t2_factors_check(adapter->factors, adapter->model->file, err);
+    }
     for (int64_t i = 0; i < adapter->site_count; i++) {
         const t2_site *site = &adapter->sites[i];
         const t2_factor *f = t2_factors_get(adapter->factors, site->matrix);
         const t2_linear *linear = adapter->layers[site->layer];
-        char hash[T2_HASH_CHARS];
         const int64_t shape[2] = {linear->out, linear->in};
-        const t2_tensor tensor = {adapter->names[site->layer],
-                                  T2_F32,
-                                  2,
-                                  shape,
+        const t2_tensor tensor = {adapter->names[site->layer], T2_F32,         2, shape,
                                   linear->weight,
                                   (size_t)(linear->out * linear->in) * sizeof(float)};
         const t2_matrix matrix = {adapter->names[site->layer], &tensor, site->first, 0, f->m, f->n};
+        char hash[T2_HASH_CHARS], name[T2_SHOW];
         t2_matrix_hash(&matrix, hash);
         if (strcmp(hash, f->weight_hash) != 0) {
-            char path[T2_SHOW], name[T2_SHOW];
             return t2_fail(err, T2_ERR_FORMAT,
-                           "%.120s was made from other weights: %.100s is %s there, and %s in the "
-                           "model",
-                           t2_show(path, t2_factors_path(adapter->factors)), t2_show(name, f->name),
-                           f->weight_hash, hash);
+                           "%.160s of the factors: expected SHA-256 %s, found %s",
+                           t2_show(name, f->name), f->weight_hash, hash);
         }
     }
     return T2_OK;
@@ -152,7 +152,7 @@ static t2_status finish(t2_adapter *made, unsigned flags, t2_adapter **adapter, 
 {
     t2_status status = place_all(made, err);
     if (status == T2_OK && !(flags & T2_ADAPTER_TRUST)) {
-        status = check_hashes(made, err);
+        status = check_weights(made, err);
     }
     if (status != T2_OK) {
         t2_adapter_destroy(made);

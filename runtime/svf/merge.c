@@ -186,6 +186,9 @@ static t2_status merge_all(struct merge *merge, const char *out, t2_error *err)
     t2_status status = T2_OK;
     if (merge->expert->form.kind == T2_EXPERT_SVF) {
         status = t2_expert_check(merge->expert, merge->factors, err);
+        if (status == T2_OK) {
+            status = t2_factors_check(merge->factors, merge->file, err);
+        }
         for (int64_t i = 0; i < t2_factors_count(merge->factors) && status == T2_OK; i++) {
             status = merge_matrix(merge, i, err);
         }

@@ -337,6 +337,7 @@ all)
     suite "program" 1 env ARM_RUN="$arm_run" \
         sh tests/cli/run.sh "$B/t2" "$B/tests/tools/golden-split"
     suite "program: svd" 1 sh tests/cli/svd.sh "$B/t2"
+    suite "program: expert" 1 sh tests/cli/expert.sh "$B/t2"
     # Python modules come from Debian's packages: its Python goes before any other.
     for part in run compare report python-peers; do
         suite "benchmark: $part" 1 env B="$B" PATH="/usr/bin:$PATH" sh tests/bench/$part.sh

@@ -1,5 +1,5 @@
 /* t2_factors.h - singular value experts: the part of t2.h (which includes it) about factors of
- * weight matrices, expert files and how experts are applied. Formulas: docs/experts.md.
+ * weight matrices and how they are made. Formulas: docs/experts.md.
  *
  * A weight matrix W (m outputs, n inputs) is kept as W = U diag(S) V^T with U (m, r), S (r),
  * V (n, r). An SVF expert scales the singular values, a CHANNEL expert the outputs of a matrix. */

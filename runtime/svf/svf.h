@@ -1,5 +1,5 @@
 /* From the weights of a model to factor files. Internal interface of runtime/svf/ for decomposing;
- * what the rest of the runtime needs is t2_factors_*() in t2_experts.h. */
+ * what the rest of the runtime needs is t2_factors_*() in t2_factors.h. */
 #ifndef T2_SVF_H
 #define T2_SVF_H
 

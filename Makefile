@@ -129,8 +129,8 @@ help:
 	@echo 'make bench          time the kernels, under a minute (BENCH_ARGS=... goes to the benchmark)'
 	@echo 'make bench-full     everything, half an hour: a JSON file and a page below build/bench'
 	@echo 'make bench-targets  what targets are set for, 40 minutes: a JSON file and a table'
-	@echo 'make bench-readme   the table in README.md again, from bench/results'
-	@echo 'make bench-performance  table and picture of docs/performance.md, from bench/results/targets'
+	@echo 'make bench-readme   the table in README.md again, from bench/results/targets'
+	@echo 'make bench-performance  docs/targets.md and the picture of docs/performance.md, from bench/results/targets'
 	@echo 'make mca            what llvm-mca (LLVM 19) says of the hot loops, a table; ARCH=aarch64: NEON'
 	@echo 'make peers          install the libraries that the benchmark compares with (some GB)'
 	@echo 'make all | lib      the program and the libraries, below $(B) | libraries only'
@@ -208,10 +208,10 @@ bench-targets: $(BENCH_PROGRAM)
 	@$(B)/t2bench report --targets $(BENCH_DIR)/targets/*.json > $(BENCH_DIR)/targets.md
 	@echo '$(BENCH_DIR)/targets.md has the table'
 bench-performance: $(BENCH_PROGRAM)
-	@$(B)/t2bench report --targets-into docs/performance.md bench/results/targets/*.json
+	@$(B)/t2bench report --targets-into docs/targets.md bench/results/targets/*.json
 	@$(B)/t2bench report --roofline docs/roofline.svg $(firstword $(sort $(wildcard bench/results/targets/*.json)))
 bench-readme: $(BENCH_PROGRAM)
-	@$(B)/t2bench report --readme-into README.md bench/results/*.json
+	@$(B)/t2bench report --readme-into README.md $(wildcard bench/results/targets/*.json)
 # What llvm-mca says of the loops; ARCH=aarch64 for NEON.
 mca: $(LIBT2K)
 	@sh bench/tools/mca.sh $(B)

@@ -184,7 +184,7 @@ static int plan_stages(const t2k_gemm_job *job, t2k_gemm_route route, size_t siz
 
 /* Into how many parts the rows are cut for `count` parts (the columns: count / rows): the largest
  * rectangle shall be cheap, counting that every part packs its own operands, at about the time of
- * 16 multiply-adds an element. */
+ * 16 multiply-adds an element, or reads packed panels from memory, at about 8. */
 static size_t row_parts(const t2k_gemm_job *job, size_t count)
 {
     t2k_gemm_group *g = job->group;
@@ -195,7 +195,7 @@ static size_t row_parts(const t2k_gemm_job *job, size_t count)
         const size_t rows = t2k_round_up((job->m + parts - 1) / parts, g->mr);
         const size_t cols = t2k_round_up((job->n + across - 1) / across, g->nr);
         const double r = (double)rows, c = (double)cols;
-        const double cost = r * c + 16.0 * (r + (job->panels != NULL ? 0.0 : c));
+        const double cost = r * c + 16.0 * r + (job->panels != NULL ? 8.0 : 16.0) * c;
         if (parts == 1 || cost < best_cost) {
             best = parts;
             best_cost = cost;

@@ -235,8 +235,8 @@ T2K_API t2k_status t2k_svd_rebuild(t2k_transpose trans_w, int64_t m, int64_t n, 
                                    int64_t ldv, float *W, int64_t ldw);
 
 /* W^T (n, m) of the same W, as t2k_pack_b(T2K_TRANS, n, m, W, ...) packs it, so that
- * t2k_sgemm_packed gives X W^T: the same bits as rebuilding and packing, without W in memory but
- * for a few of its rows. packed: t2k_packed_b_bytes(n, m), aligned to T2K_ALIGN. */
+ * t2k_sgemm_packed gives X W^T: the same bits as rebuilding and packing, without W in memory: the
+ * product writes the packed form. packed: t2k_packed_b_bytes(n, m), aligned to T2K_ALIGN. */
 T2K_API t2k_status t2k_svd_rebuild_packed(int64_t m, int64_t n, int64_t r, float c, const float *U,
                                           int64_t ldu, const float *s, const float *V, int64_t ldv,
                                           void *packed);

@@ -69,7 +69,7 @@ static t2k_status check_epilogue(const t2k_epilogue *e, const float *C, int64_t 
 static void clear(t2k_gemm_job *job)
 {
     job->panels = NULL;
-    job->b_panel = 0;
+    job->b_panel = job->c_panel = 0;
     job->s_a = job->s_b = NULL;
     job->bias = job->scale = job->residual = NULL;
     job->scale_rows = NULL;

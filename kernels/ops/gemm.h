@@ -31,6 +31,7 @@ typedef struct t2k_gemm_job {
     float alpha, beta;
     float *C; /* (m, n) */
     size_t ldc;
+    size_t c_panel; /* C in panels [n / nr][m][nr] that lie so far apart, ldc = nr; 0: by rows */
     const float *bias, *scale; /* (n) or NULL */
     const int64_t *scale_rows; /* (m) or NULL: scale is a matrix, see t2k_gemm_out */
     size_t lds;
@@ -60,12 +61,16 @@ t2k_status t2k_gemm_check_b(t2k_transpose trans, const float *B, int64_t ldb, t2
 /* How the sums of the kc steps of k from p on leave, for the job's whole C. */
 t2k_gemm_out t2k_gemm_leave(const t2k_gemm_job *job, size_t p, size_t kc);
 
-/* Packing once, in steps: the header of a blob (k, n) of class `numerics`, aligned, with room for
- * t2k_packed_b_bytes_class(); returns its panels. Then columns [first, first + job->n) of op(B),
- * all k of them, first a multiple of nr: panels + first * k. */
+/* Element (i, j) of C; j is a multiple of nr. */
+static inline float *t2k_gemm_c_at(const t2k_gemm_job *job, size_t i, size_t j)
+{
+    return job->C + i * job->ldc + (job->c_panel > 0 ? j / job->group->nr * job->c_panel : j);
+}
+
+/* Writes the header of a blob (k, n) of class `numerics`, aligned, with room for
+ * t2k_packed_b_bytes_class(); returns where its panels begin. */
 float *t2k_pack_header(const t2k_table *table, t2k_numerics numerics, int64_t k, int64_t n,
                        void *packed);
-t2k_status t2k_pack_panels(const t2k_gemm_job *job, float *panels);
 
 /* Collective: the job's whole output is written when it returns. */
 void t2k_gemm_team(t2k_team *team, const t2k_gemm_job *job);

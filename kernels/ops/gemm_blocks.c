@@ -122,7 +122,7 @@ static void multiply(const t2k_gemm_visit *v, size_t j, size_t cols, size_t q, s
     for (size_t i = 0; i < v->rows; i += v->group_rows, a += v->a_group) {
         const size_t rows = t2k_least(v->rows - i, v->group_rows);
         const t2k_gemm_out out = t2k_gemm_out_at(&whole, v->i + i, v->j + j);
-        float *C = job->C + (v->i + i) * job->ldc + v->j + j;
+        float *C = t2k_gemm_c_at(job, v->i + i, v->j + j);
         const float *A = a;
         size_t a_m = 0, a_k = 0;
         if (v->placed) {

@@ -70,6 +70,9 @@ static t2k_gemm_route choose(const t2k_gemm_job *job)
     if (job->alpha == 0.0f || job->k == 0) {
         return T2K_ROUTE_SCALE;
     }
+    if (job->c_panel > 0) { /* the others write more than one panel at a time */
+        return packed(job);
+    }
     const size_t kc = t2k_least(job->k, T2K_CHUNK_K);
     const int small_a = small(job->m, kc, job->a_m == 1 ? job->a_k : job->a_m);
     if (t2k_gemm_has_lines(job)) {
@@ -238,7 +241,7 @@ t2k_gemm_job t2k_gemm_part(const t2k_gemm_job *job, size_t item, size_t i0, size
     t2k_gemm_job part = *job;
     part.m = i1 - i0;
     part.n = j1 - j0;
-    part.C += item * job->stride_c + i0 * job->ldc + j0;
+    part.C = t2k_gemm_c_at(job, i0, j0) + item * job->stride_c;
     if (job->k > 0 && job->alpha != 0.0f) {
         part.A += item * job->stride_a + i0 * job->a_m;
         if (job->panels != NULL) {

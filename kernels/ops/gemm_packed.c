@@ -108,6 +108,16 @@ static void pack_body(t2k_team *team, void *arg)
     }
 }
 
+static t2k_status pack_panels(const t2k_gemm_job *job, float *panels)
+{
+    if (job->k == 0 || job->n == 0) {
+        return T2K_OK;
+    }
+    packing work = {job, panels};
+    return t2k_parallel_team(t2k_threads_for_work((double)job->k * (double)job->n / 2.0), 0,
+                             pack_body, &work);
+}
+
 t2k_status t2k_pack_b(t2k_transpose trans_b, int64_t k, int64_t n, const float *B, int64_t ldb,
                       void *packed)
 {
@@ -142,7 +152,7 @@ t2k_status t2k_pack_b_class(t2k_numerics numerics, t2k_transpose trans_b, int64_
         }
         return T2K_OK;
     }
-    return t2k_pack_panels(&job, panels);
+    return pack_panels(&job, panels);
 }
 
 float *t2k_pack_header(const t2k_table *table, t2k_numerics numerics, int64_t k, int64_t n,
@@ -151,16 +161,6 @@ float *t2k_pack_header(const t2k_table *table, t2k_numerics numerics, int64_t k,
     const header head = header_of(table, numerics, k, n);
     memcpy(packed, &head, sizeof head);
     return (float *)(void *)((unsigned char *)packed + sizeof head);
-}
-
-t2k_status t2k_pack_panels(const t2k_gemm_job *job, float *panels)
-{
-    if (job->k == 0 || job->n == 0) {
-        return T2K_OK;
-    }
-    packing work = {job, panels};
-    return t2k_parallel_team(t2k_threads_for_work((double)job->k * (double)job->n / 2.0), 0,
-                             pack_body, &work);
 }
 
 /* The blob's class and panels, for a job that is otherwise checked. */

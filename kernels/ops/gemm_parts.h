@@ -40,11 +40,12 @@ static inline size_t t2k_gemm_row_floats(size_t depth)
     return depth / T2K_CHUNK_K * T2K_ROW_STRIDE(T2K_CHUNK_K) + T2K_ROW_STRIDE(depth % T2K_CHUNK_K);
 }
 
-/* Columns of B packed at a time, a multiple of nr: whole lines of its rows, few pages. */
+/* Columns of B packed at a time, a multiple of nr: whole lines of its rows, few pages. One panel
+ * where C has panels too. */
 static inline size_t t2k_gemm_pack_cols(const t2k_gemm_job *job)
 {
     const size_t nr = job->group->nr;
-    return nr < 64 ? 64 / nr * nr : nr;
+    return nr < 64 && job->c_panel == 0 ? 64 / nr * nr : nr;
 }
 
 /* Rows of a packed block of A, a multiple of mr: the part of L2 that leaves room for B and C. */

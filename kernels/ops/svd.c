@@ -3,6 +3,8 @@
 #include "core/core.h"
 #include "ops/gemm.h"
 
+#include <string.h>
+
 t2k_status t2k_svd_rebuild(t2k_transpose trans_w, int64_t m, int64_t n, int64_t r, float c,
                            const float *U, int64_t ldu, const float *s, const float *V, int64_t ldv,
                            float *W, int64_t ldw)
@@ -27,21 +29,34 @@ t2k_status t2k_svd_rebuild(t2k_transpose trans_w, int64_t m, int64_t n, int64_t 
     return t2k_gemm_run(&job);
 }
 
-/* Rows of W at a time: enough that packing V for each strip is a small part of the work. */
-#define STRIP_ROWS 512
-
-/* Rows [i, i + rows) of W into `strip`, from there into the blob's panels. */
-static t2k_status rebuild_strip(int64_t i, int64_t rows, int64_t n, int64_t r, float c,
-                                const float *U, int64_t ldu, const float *s, const float *V,
-                                int64_t ldv, float *strip, float *panels)
+/* W^T (n, m) = V * (U diag(s))^T, whose panels are those of the blob: the product writes them. */
+static t2k_status rebuild_panels(const t2k_table *table, int64_t m, int64_t n, int64_t r, float c,
+                                 const float *U, int64_t ldu, const float *s, const float *V,
+                                 int64_t ldv, float *panels)
 {
-    t2k_status status = t2k_svd_rebuild(T2K_NO_TRANS, rows, n, r, c, U + i * ldu, ldu, s, V, ldv,
-                                        strip, n);
-    t2k_gemm_job job = {.group = t2k_table_get()->gemm_strict, .n = (size_t)rows, .k = (size_t)n};
+    const size_t nr = table->gemm_strict->nr, rows = (size_t)n, cols = (size_t)m;
+    t2k_gemm_job job;
+    t2k_status status = t2k_gemm_check(n, m, r, c, 0.0f, panels, m, NULL, &job);
     if (status == T2K_OK) {
-        status = t2k_gemm_check_b(T2K_TRANS, strip, n, &job);
+        status = t2k_gemm_check_a(T2K_NO_TRANS, V, ldv, &job);
     }
-    return status == T2K_OK ? t2k_pack_panels(&job, panels + i * n) : status;
+    if (status == T2K_OK) {
+        status = t2k_gemm_check_b(T2K_TRANS, U, ldu, &job);
+    }
+    if (status != T2K_OK) {
+        return status;
+    }
+    if (job.alpha == 0.0f || job.k == 0) {
+        memset(panels, 0, (cols + nr - 1) / nr * nr * rows * sizeof *panels);
+        return T2K_OK;
+    }
+    if (cols % nr != 0) { /* what no product reads has a value all the same */
+        memset(panels + cols / nr * nr * rows, 0, nr * rows * sizeof *panels);
+    }
+    job.s_b = s;
+    job.ldc = nr;
+    job.c_panel = nr * rows;
+    return t2k_gemm_run(&job);
 }
 
 t2k_status t2k_svd_rebuild_packed(int64_t m, int64_t n, int64_t r, float c, const float *U,
@@ -61,27 +76,9 @@ t2k_status t2k_svd_rebuild_packed(int64_t m, int64_t n, int64_t r, float c, cons
         return T2K_ERR_ALIGN;
     }
     float *panels = t2k_pack_header(table, T2K_STRICT, n, m, packed);
-    const int64_t nr = (int64_t)table->gemm_strict->nr, step = STRIP_ROWS / nr * nr;
-    const int64_t height = m < step ? m : step;
-    size_t bytes; /* a part of the blob's, which fit */
-    if (m == 0 || n == 0 || t2k_mul_overflow((size_t)height * sizeof(float), (size_t)n, &bytes)) {
-        return m == 0 || n == 0 ? T2K_OK : T2K_ERR_ARG;
+    if (m == 0 || n == 0) {
+        return T2K_OK;
     }
-    float *strip = t2k_alloc(bytes);
-    if (strip == NULL) {
-        return T2K_ERR_NOMEM;
-    }
-    t2k_status status = T2K_OK;
-    if (m <= step) { /* one strip; a single row has a form of its own */
-        status = t2k_svd_rebuild(T2K_NO_TRANS, m, n, r, c, U, ldu, s, V, ldv, strip, n);
-        status = status == T2K_OK ? t2k_pack_b(T2K_TRANS, n, m, strip, n, packed) : status;
-        t2k_release(strip);
-        return status;
-    }
-    for (int64_t i = 0; i < m && status == T2K_OK; i += step) {
-        status = rebuild_strip(i, m - i < step ? m - i : step, n, r, c, U, ldu, s, V, ldv, strip,
-                               panels);
-    }
-    t2k_release(strip);
-    return status;
+    return m == 1 ? t2k_svd_rebuild(T2K_NO_TRANS, m, n, r, c, U, ldu, s, V, ldv, panels, n)
+                  : rebuild_panels(table, m, n, r, c, U, ldu, s, V, ldv, panels);
 }

@@ -28,13 +28,13 @@ extern "C" {
 
 typedef enum t2_status {
     T2_OK = 0,
-    T2_ERR_ARG = -1,    /* an argument is out of its documented range */
-    T2_ERR_NOMEM = -2,  /* out of memory */
-    T2_ERR_IO = -3,     /* the operating system refused to open, read or write */
-    T2_ERR_FORMAT = -4, /* a file was read but is malformed or does not fit the model */
-    T2_ERR_ISA = -5,    /* T2K_ISA names no usable instruction set: see t2k_isa_error() */
+    T2_ERR_ARG = -1,     /* an argument is out of its documented range */
+    T2_ERR_NOMEM = -2,   /* out of memory */
+    T2_ERR_IO = -3,      /* the operating system refused to open, read or write */
+    T2_ERR_FORMAT = -4,  /* a file was read but is malformed or does not fit the model */
+    T2_ERR_ISA = -5,     /* T2K_ISA names no usable instruction set: see t2k_isa_error() */
     T2_ERR_NUMERIC = -6, /* a value that must be finite is not, such as a NaN mean */
-    T2_ERR_STOPPED = -7 /* a callback asked for the end */
+    T2_ERR_STOPPED = -7  /* a callback asked for the end */
 } t2_status;
 
 /* The message names file, tensor or key, what was expected and what was found. It is one line

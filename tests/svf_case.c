@@ -89,3 +89,57 @@ t2_expert *svf_case_expert(const t2_factors *factors, t2_expert_form form, const
     }
     return expert;
 }
+
+const svf_mode svf_modes[SVF_MODES] = {
+    {"sigmoid", "p", {T2_EXPERT_SVF, T2_SQUASH_SIGMOID, 1.0f, 1.0f, 1}},
+    {"sigmoid2", "p", {T2_EXPERT_SVF, T2_SQUASH_SIGMOID, 2.0f, 1.0f, 1}},
+    {"plain", "z", {T2_EXPERT_SVF, T2_SQUASH_IDENTITY, 1.0f, 1.0f, 0}},
+    {"relu", "delta", {T2_EXPERT_SVF, T2_SQUASH_RELU_DELTA, 1.0f, 1.0f, 0}},
+    {"relu_half", "delta", {T2_EXPERT_SVF, T2_SQUASH_RELU_DELTA, 1.0f, 0.5f, 0}}};
+
+void svf_layer_open(svf_layer *l, const char *path, const float *bias)
+{
+    t2_error err = {T2_OK, ""};
+    const t2_layer layer = {l->matrix.name, l->matrix.n, l->matrix.m, l->matrix.W, bias};
+    l->factors = svf_case_factors(path, &l->matrix, 1);
+    if (t2_adapter_create_layers(&layer, 1, l->factors, 0, &l->adapter, &err) != T2_OK) {
+        give_up("adapter", &err);
+    }
+}
+
+void svf_layer_close(svf_layer *l)
+{
+    t2_adapter_destroy(l->adapter);
+    t2_factors_close(l->factors);
+}
+
+t2_adaptation *svf_adapt(const svf_layer *l, const t2_expert *const *experts, int64_t count,
+                         const double *alpha, int64_t rows, t2_mix_rule rule, t2_way way)
+{
+    t2_adaptation *adaptation = NULL;
+    t2_error err = {T2_OK, ""};
+    const t2_adapt_args args = {.size = sizeof args,
+                                .experts = experts,
+                                .count = count,
+                                .alpha = alpha,
+                                .rows = rows,
+                                .rule = rule,
+                                .way = way};
+    if (t2_adaptation_create(l->adapter, &args, &adaptation, &err) != T2_OK) {
+        give_up("adaptation", &err);
+    }
+    return adaptation;
+}
+
+float *svf_run(const svf_layer *l, const t2_adaptation *adaptation, int64_t first, int64_t rows,
+               const int64_t *expert_rows, int threads)
+{
+    t2_error err = {T2_OK, ""};
+    float *y = calloc((size_t)(rows * l->matrix.m), sizeof *y);
+    if (y == NULL ||
+        t2_adaptation_run_layer(adaptation, 0, rows, expert_rows, l->x + first * l->matrix.n, y,
+                                threads, &err) != T2_OK) {
+        give_up("layer", &err);
+    }
+    return y;
+}

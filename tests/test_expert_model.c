@@ -48,9 +48,9 @@ static struct world *make_world(const char *modules, int64_t rank)
     struct rng rng = {check_seed()};
     make_factors(temp_path("f.safetensors"), modules, rank);
     cr_assert_eq(t2_model_open(MODEL, 0, &w->model, &w->err), T2_OK, "%s", w->err.message);
-    cr_assert_eq(t2_factors_open(temp_path("f.safetensors"), T2_FACTORS_VERIFY, &w->factors,
-                                 &w->err),
-                 T2_OK, "%s", w->err.message);
+    cr_assert_eq(
+        t2_factors_open(temp_path("f.safetensors"), T2_FACTORS_VERIFY, &w->factors, &w->err), T2_OK,
+        "%s", w->err.message);
     cr_assert_eq(t2_adapter_create(w->model, w->factors, 0, &w->adapter, &w->err), T2_OK, "%s",
                  w->err.message);
     cr_assert_eq(t2_session_create(w->model, 0, &w->session, &w->err), T2_OK);
@@ -213,9 +213,9 @@ static void check_rows(struct world *w, t2_expert *const *experts, int64_t count
         }
         float *alone = forward(w, adaptation, ids, 1, own, 1, NULL);
         for (int l = 0; l < L; l++) {
-            cr_expect_eq(first_difference(alone + l * w->V, together + (l * N + n) * w->V,
-                                          (size_t)w->V),
-                         (size_t)w->V, "sequence %d, position %d", n, l);
+            cr_expect_eq(
+                first_difference(alone + l * w->V, together + (l * N + n) * w->V, (size_t)w->V),
+                (size_t)w->V, "sequence %d, position %d", n, l);
         }
         free(alone);
     }

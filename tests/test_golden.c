@@ -495,6 +495,9 @@ static const float *expected_f32(const struct operation *op, const char *mode, c
 
 static void run_svf(const golden_case *one, t2_safetensors *file, struct worst *worst)
 {
+    if (strcmp(one->expect, "ok") != 0) { /* scales that test_experts.c sees refused */
+        return;
+    }
     static const char *const modes[] = {"sigmoid", "sigmoid2", "plain", "relu", "relu_half"};
     static const char *const outputs[] = {"sigmoid.Wp", "sigmoid2.Wp", "plain.Wp", "relu.Wp",
                                           "relu_half.Wp"};
@@ -525,11 +528,11 @@ static void run_svf(const golden_case *one, t2_safetensors *file, struct worst *
 
 Test(golden, svf)
 {
-    each_case("svf", 9, run_svf);
+    each_case("svf", 11, run_svf);
 }
 
 /* Every case of the manifest belongs to one of the tests above. */
 Test(golden, no_case_is_left_out)
 {
-    cr_expect_eq(manifest.count, 57 + 57 + 19 + 52 + 1 + 13 + 16 + 6 + 9);
+    cr_expect_eq(manifest.count, 57 + 57 + 19 + 52 + 1 + 13 + 16 + 6 + 11 + 2);
 }

@@ -13,14 +13,14 @@ typedef struct run_options {
     const char *out;
     double tol;
     double temp;
-    int64_t expert;  /* T2_EXPERT_AUTO or an index */
+    int64_t expert;           /* T2_EXPERT_AUTO or an index */
     const char *expert_files; /* "A.safetensors:0.5,B": in place of `expert`, or NULL */
     const char *factors, *per_row;
     t2_way way;
     t2_mix_rule rule;
     int64_t components; /* of T2_WAY_DELTA; 0: all */
-    int64_t threads; /* 0: default */
-    int64_t count;   /* -n, new tokens */
+    int64_t threads;    /* 0: default */
+    int64_t count;      /* -n, new tokens */
     int64_t repeat;
     uint64_t seed;
     int json;

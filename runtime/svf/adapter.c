@@ -117,7 +117,10 @@ static t2_status check_weights(const t2_adapter *adapter, t2_error *err)
         const t2_factor *f = t2_factors_get(adapter->factors, site->matrix);
         const t2_linear *linear = adapter->layers[site->layer];
         const int64_t shape[2] = {linear->out, linear->in};
-        const t2_tensor tensor = {adapter->names[site->layer], T2_F32,         2, shape,
+        const t2_tensor tensor = {adapter->names[site->layer],
+                                  T2_F32,
+                                  2,
+                                  shape,
                                   linear->weight,
                                   (size_t)(linear->out * linear->in) * sizeof(float)};
         const t2_matrix matrix = {adapter->names[site->layer], &tensor, site->first, 0, f->m, f->n};

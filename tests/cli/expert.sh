@@ -62,13 +62,20 @@ expect 0 '' "$t2" expert new --factors "$f" --random 0.4 --seed 97 --name a -o "
 cmp -s "$dir/again" "$dir/a.safetensors" && pass || fail 'an expert made again differs'
 
 # ---- mixing, scaling ------------------------------------------------------------------------
-for rule in zeff a delta raw; do
+for rule in zeff a delta; do
     expect 0 '' "$t2" expert mix --rule $rule --factors "$f" -o "$dir/mix.$rule" \
         "$dir/a.safetensors:0.5" "$dir/b.safetensors:0.25,$dir/c.safetensors:0.25"
 done
-expect 0 '' "$t2" expert mix --compat sakana --name mix --factors "$f" -o "$dir/mix.compat" \
-    "$dir/a.safetensors:0.5" "$dir/b.safetensors:0.25,$dir/c.safetensors:0.25"
-cmp -s "$dir/mix.raw" "$dir/mix.compat" && pass || fail 'raw and sakana differ'
+# Raw values whose sum is not positive cannot keep that of the singular values.
+expect 0 '' "$t2" expert new --factors "$f" --squash identity --random 0.1 -o "$dir/id.safetensors"
+expect 1 'the scaled singular values sum to' "$t2" expert mix --rule raw --factors "$f" -o "$dir/x" \
+    "$dir/a.safetensors:-1" "$dir/id.safetensors:-1"
+for way in '--rule raw' '--compat sakana'; do
+    # shellcheck disable=SC2086
+    expect 0 '' "$t2" expert mix $way --name mix --factors "$f" -o "$dir/mix.${way#* }" \
+        "$dir/id.safetensors:0.5" "$dir/id.safetensors:0.25"
+done
+cmp -s "$dir/mix.raw" "$dir/mix.sakana" && pass || fail 'raw and sakana differ'
 expect 1 'all 64 scales are zero' "$t2" expert mix --factors "$f" -o "$dir/x" "$dir/a.safetensors:0"
 expect 0 '' "$t2" expert scale --factor 0 --factors "$f" -o "$dir/zero" "$dir/a.safetensors"
 expect 0 '' "$t2" expert diff --factors "$f" "$dir/zero" "$dir/neutral.safetensors"
@@ -135,7 +142,9 @@ run --factors "$f" --expert-per-row "$dir/rows" --apply delta
 together=$(fingerprint)
 run --factors "$f" --expert-per-row "$dir/rows" --apply delta --threads 2
 same "$(fingerprint)" "$together" 'two threads'
-expect 2 '3 sequences' "$t2" run "$chars" --ids "$dir/ids" --factors "$f" --expert-per-row "$dir/order"
+printf -- '-\n-\n-\n-\n' >"$dir/four"
+expect 2 'more than 3 lines' "$t2" run "$chars" --ids "$dir/ids" --factors "$f" \
+    --expert-per-row "$dir/four"
 printf '%s\n' "$dir/a.safetensors" >"$dir/one"
 expect 2 '1 lines for 3 sequences' "$t2" run "$chars" --ids "$dir/ids" --factors "$f" \
     --expert-per-row "$dir/one"

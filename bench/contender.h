@@ -21,6 +21,9 @@ struct contender {
                 void **state, char *error, size_t size);
     /* The call that is timed. 0, or nonzero on failure. */
     int (*run)(void *state);
+    /* After the call of a `run` request, never timed: writes a result that `run` left elsewhere.
+     * NULL: nothing. 0, or nonzero on failure. */
+    int (*store)(void *state);
     void (*close)(void *state);
     /* Done before the calls of a request, never timed: what a state needs that others of the same
      * worker undo. NULL: nothing. 0, or nonzero on failure. */

@@ -87,6 +87,12 @@ static int run(void *state)
     return st->op->t2k_run(st->bound);
 }
 
+static int store(void *state)
+{
+    struct state *st = state;
+    return st->op->t2k_store != NULL ? st->op->t2k_store(st->bound) : T2K_OK;
+}
+
 static void close_case(void *state)
 {
     struct state *st = state;
@@ -102,6 +108,7 @@ static const char *explain(int status)
 const struct contender contender_t2k = {.load = load,
                                         .open = open_case,
                                         .run = run,
+                                        .store = store,
                                         .close = close_case,
                                         .enter = enter,
                                         .explain = explain};

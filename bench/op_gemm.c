@@ -284,12 +284,72 @@ static t2k_status run_rebuild(void *state)
                            b->out, n);
 }
 
-#define REBUILD                                                                               \
-    .dims = "m n r", .slot = BENCH_SLOT(gemm_strict), .describe = describe_rebuild,           \
-    .reference = reference_rebuild, .check_all = check_rebuild, .t2k_open = bench_bound_open, \
-    .t2k_run = run_rebuild, .t2k_close = bench_bound_close
+/* Straight into the form of weights packed once: what a change of experts computes. */
+static t2k_status open_rebuild_packed(const struct problem *p, const void *const in[], float *out,
+                                      void **state)
+{
+    t2k_status status = bench_bound_open(p, in, out, state);
+    if (status != T2K_OK) {
+        return status;
+    }
+    struct bench_bound *bound = *state;
+    size_t bytes = t2k_packed_b_bytes(p->dim[1], p->dim[0]);
+    bound->packed = bytes > 0 ? bench_alloc(bytes, 1) : NULL;
+    if (bound->packed == NULL) {
+        bench_bound_close(bound);
+        return T2K_ERR_NOMEM;
+    }
+    return T2K_OK;
+}
+
+static t2k_status run_rebuild_packed(void *state)
+{
+    const struct bench_bound *b = state;
+    int64_t m = b->p->dim[0], n = b->p->dim[1], r = b->p->dim[2];
+    return t2k_svd_rebuild_packed(m, n, r, rebuild_c, b->in[0], r, b->in[2], b->in[1], r,
+                                  b->packed);
+}
+
+/* W from its packed form: column p is the product with row p of the identity, which rounds nothing.
+ */
+static t2k_status unpack_rebuild(void *state)
+{
+    enum { STEP = 64 };
+    const struct bench_bound *b = state;
+    int64_t m = b->p->dim[0], n = b->p->dim[1];
+    float *unit = calloc((size_t)(STEP * n), sizeof *unit);
+    float *columns = bench_alloc((size_t)(STEP * m), sizeof *columns);
+    t2k_status status = unit != NULL && columns != NULL ? T2K_OK : T2K_ERR_NOMEM;
+    for (int64_t p = 0; p < n && status == T2K_OK; p += STEP) {
+        int64_t count = n - p < STEP ? n - p : STEP;
+        for (int64_t i = 0; i < count; i++) {
+            unit[i * n + p + i] = 1.0f;
+        }
+        status = t2k_sgemm_packed(T2K_NO_TRANS, count, m, n, 1.0f, unit, n, b->packed, 0.0f,
+                                  columns, m, NULL);
+        for (int64_t i = 0; i < count; i++) {
+            unit[i * n + p + i] = 0.0f;
+            for (int64_t j = 0; j < m && status == T2K_OK; j++) {
+                b->out[j * n + p + i] = columns[i * m + j];
+            }
+        }
+    }
+    free(unit);
+    free(columns);
+    return status;
+}
+
+#define REBUILD_OF                                                                  \
+    .dims = "m n r", .slot = BENCH_SLOT(gemm_strict), .describe = describe_rebuild, \
+    .reference = reference_rebuild, .check_all = check_rebuild, .t2k_close = bench_bound_close
+#define REBUILD REBUILD_OF, .t2k_open = bench_bound_open, .t2k_run = run_rebuild
 
 const struct bench_op bench_op_svd_rebuild = {.name = "svd_rebuild", REBUILD};
 /* The same for us; the others multiply by diag(s) as a dense matrix, as the published code of
  * Transformer^2 does. */
 const struct bench_op bench_op_svd_rebuild_dense = {.name = "svd_rebuild_dense", REBUILD};
+const struct bench_op bench_op_expert_rebuild = {.name = "expert_rebuild",
+                                                 REBUILD_OF,
+                                                 .t2k_open = open_rebuild_packed,
+                                                 .t2k_run = run_rebuild_packed,
+                                                 .t2k_store = unpack_rebuild};

@@ -73,6 +73,8 @@ extern const struct bench_op bench_op_sgemm, bench_op_sgemm_nt, bench_op_sgemm_t
 extern const struct bench_op bench_op_sgemm_packed, bench_op_sgemm_fast, bench_op_sgemm_bf16,
     bench_op_sgemm_batched;
 extern const struct bench_op bench_op_svd_rebuild, bench_op_svd_rebuild_dense;
+extern const struct bench_op bench_op_expert, bench_op_expert_rows, bench_op_expert_turns;
+extern const struct bench_op bench_op_expert_rebuild;
 extern const struct bench_op bench_op_attention, bench_op_attention_causal,
     bench_op_attention_decode;
 extern const struct bench_op bench_op_softmax, bench_op_layer_norm, bench_op_layer_norm_residual;

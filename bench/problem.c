@@ -20,6 +20,10 @@ const struct bench_op *const bench_ops[] = {&bench_op_sgemm,
                                             &bench_op_sgemm_batched,
                                             &bench_op_svd_rebuild,
                                             &bench_op_svd_rebuild_dense,
+                                            &bench_op_expert,
+                                            &bench_op_expert_rows,
+                                            &bench_op_expert_turns,
+                                            &bench_op_expert_rebuild,
                                             &bench_op_attention,
                                             &bench_op_attention_causal,
                                             &bench_op_attention_decode,
@@ -295,7 +299,7 @@ int bench_problem(struct problem *p, const char *op, const char *shape, char *er
     memset(p, 0, sizeof *p);
     p->op = bench_op_find(op);
     if (p->op == NULL) {
-        char names[400];
+        char names[600];
         list_ops(names, sizeof names);
         snprintf(error, size, "unknown operation '%.40s': expected one of %s", op, names);
         return -1;

@@ -21,6 +21,7 @@ BENCH_EMBED(bench_shapes_tails, "bench/shapes/tails.txt");
 BENCH_EMBED(bench_shapes_rows, "bench/shapes/rows.txt");
 BENCH_EMBED(bench_shapes_onednn, "bench/shapes/onednn.txt");
 BENCH_EMBED(bench_shapes_rebuild, "bench/shapes/rebuild.txt");
+BENCH_EMBED(bench_shapes_experts, "bench/shapes/experts.txt");
 BENCH_EMBED(bench_shapes_targets, "bench/shapes/targets.txt");
 
 static const struct {
@@ -34,6 +35,7 @@ static const struct {
     {"rows", "bench/shapes/rows.txt", bench_shapes_rows},
     {"onednn", "bench/shapes/onednn.txt", bench_shapes_onednn},
     {"rebuild", "bench/shapes/rebuild.txt", bench_shapes_rebuild},
+    {"experts", "bench/shapes/experts.txt", bench_shapes_experts},
     {"targets", "bench/shapes/targets.txt", bench_shapes_targets},
 };
 enum { SETS = sizeof sets / sizeof sets[0], MOST_LINE = 500, MOST_FILE = 1 << 20 };

@@ -4,6 +4,7 @@
  * Exit status: 0 fine, 1 a wrong result, a failure or a regression, 2 wrong usage, 3 files that
  * cannot be compared, 130 interrupted. Results go to stdout, everything else to stderr. */
 #include "contender.h"
+#include "experts.h"
 #include "limits.h"
 #include "results.h"
 #include "run.h"
@@ -19,6 +20,7 @@ static const char help[] =
     "  compare    result files: what became slower or faster; t2bench compare --help\n"
     "  report     result files as one page; t2bench report --help\n"
     "  peaks      what this machine can do, measured; t2bench peaks --help\n"
+    "  experts    what singular value experts cost in a program; t2bench experts --help\n"
     "  --help, --version\n"
     "Examples: t2bench --quick --filter '^sgemm/'\n"
     "          t2bench --json old.json; ...; t2bench --json new.json\n"
@@ -117,6 +119,7 @@ int main(int argc, char **argv)
                        {"compare", compare_main},
                        {"report", report_main},
                        {"peaks", peaks_main},
+                       {"experts", experts_main},
                        {"worker", worker_main},
                        {"probe", bench_probe_main}};
     if (argc < 2 || argv[1][0] == '-') {
@@ -135,6 +138,6 @@ int main(int argc, char **argv)
             return subcommands[i].serve(argc - 1, argv + 1);
         }
     }
-    return bench_usage_error("%s: no such subcommand; valid: run list compare report peaks",
+    return bench_usage_error("%s: no such subcommand; valid: run list compare report peaks experts",
                              argv[1]);
 }

@@ -313,6 +313,9 @@ static json_t *do_run(const struct worker *w, struct served *s)
     double start = bench_now();
     int status = w->contender->run(s->states[0]);
     double seconds = bench_now() - start;
+    if (status == 0 && w->contender->store != NULL) {
+        status = w->contender->store(s->states[0]);
+    }
     if (status != 0) {
         return failed_call(w, "the call failed", status);
     }

@@ -47,6 +47,10 @@ static const struct {
     {"sgemm_batched", "7x2x3x5", "f70 f105", 14, 3, 420, 700, 168},
     {"svd_rebuild", "2x3x5", "f10 f15 f5", 2, 3, 60, 120, 24},
     {"svd_rebuild_dense", "2x3x5", "f10 f15 f5", 2, 3, 60, 120, 24},
+    {"expert", "2x3x5", "f10 fW9 fW15 f3", 2, 3, 96, 148, 24},
+    {"expert_rows", "2x3x5", "f10 fW9 fW15 f6", 2, 3, 96, 160, 24},
+    {"expert_turns", "2x3x5", "f10 fW9 fW15 f6", 2, 3, 240, 160, 24},
+    {"expert_rebuild", "2x3x5", "f10 f15 f5", 2, 3, 60, 120, 24},
     {"attention", "3x2x5x4", "f120 f120 f120", 3, 40, 4 * 9 * 40, 1440, 480},
     {"attention_causal", "3x2x5x4", "f120 f120 f120", 3, 40, 4 * 6 * 40, 1440, 480},
     {"attention_decode", "3x7x2x5x4", "f120 f280 f280", 3, 40, 4 * 21 * 40, 2720, 480},
@@ -415,6 +419,7 @@ Test(bench_problem, built_in_sets)
         {"onednn", "sgemm", "13x1x262144"},
         {"onednn", "layer_norm", "128x1024"},
         {"rebuild", "svd_rebuild", "4096x4096x4096"},
+        {"experts", "expert_rows", "32x192x576"},
         {"targets", "attention_causal", "1024x1x16x64"},
         {"targets", "sgemm_packed", "32x14336x4096"}, /* of llm */
         {"targets", "sgemm_packed", "13x1x262144"},   /* of onednn, where it is an sgemm */

@@ -231,3 +231,75 @@ Test(bench_products, freivalds_accepts_one_long_chain)
     cr_expect_eq(m.p.op->check_all(&m.p, m.in, m.out), -1);
     bench_arena_release(&m.arena);
 }
+
+/* ---- layers under experts ---------------------------------------------------------------------
+ */
+
+static void run_op(const struct problem *p, const void *const in[], float *out)
+{
+    void *state;
+    cr_assert_eq(p->op->t2k_open(p, in, out, &state), T2K_OK);
+    cr_assert_eq(p->op->t2k_run(state), T2K_OK);
+    p->op->t2k_close(state);
+}
+
+/* A row has the same bits alone, with the scales of its expert as the only ones. */
+Test(bench_products, rows_of_experts_alone_and_together)
+{
+    static const char *const ops[] = {"expert_rows", "expert_turns"};
+    enum { ROWS = 37, OUT = 45, IN = 70, RANK = 45 };
+    for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
+        struct made all, one;
+        make(&all, ops[i], "37x45x70");
+        make(&one, ops[i], "1x45x70");
+        run_op(&all.p, all.in, all.out);
+        for (int64_t row = 0; row < ROWS; row++) {
+            const float *x = all.in[0], *s = all.in[3];
+            const void *in[BENCH_INPUTS] = {x + row * IN, all.in[1], all.in[2],
+                                            s + (ROWS - 1 - row) * RANK};
+            run_op(&one.p, in, one.out);
+            cr_expect_eq(memcmp(one.out, all.out + row * OUT, OUT * sizeof(float)), 0,
+                         "%s, row %" PRId64, ops[i], row);
+        }
+        bench_arena_release(&all.arena);
+        bench_arena_release(&one.arena);
+    }
+}
+
+/* One expert for all is the same as the same expert for each. */
+Test(bench_products, one_expert_is_many_equal_ones)
+{
+    enum { ROWS = 37, RANK = 45 };
+    struct made one, each;
+    make(&one, "expert", "37x45x70");
+    make(&each, "expert_rows", "37x45x70");
+    float *s = malloc(ROWS * RANK * sizeof *s);
+    cr_assert_not_null(s);
+    for (int64_t row = 0; row < ROWS; row++) {
+        memcpy(s + row * RANK, one.in[3], RANK * sizeof *s);
+    }
+    const void *in[BENCH_INPUTS] = {one.in[0], one.in[1], one.in[2], s};
+    run_op(&one.p, one.in, one.out);
+    run_op(&each.p, in, each.out);
+    cr_expect_eq(memcmp(one.out, each.out, (size_t)(one.p.rows * one.p.cols) * sizeof(float)), 0);
+    free(s);
+    bench_arena_release(&one.arena);
+    bench_arena_release(&each.arena);
+}
+
+/* The packed rebuild is the other one's, unpacked. */
+Test(bench_products, packed_rebuild_has_the_bits_of_the_plain_one)
+{
+    struct made plain, packed;
+    void *state;
+    make(&plain, "svd_rebuild", "75x130x40");
+    make(&packed, "expert_rebuild", "75x130x40");
+    run_op(&plain.p, plain.in, plain.out);
+    cr_assert_eq(packed.p.op->t2k_open(&packed.p, packed.in, packed.out, &state), T2K_OK);
+    cr_assert_eq(packed.p.op->t2k_run(state), T2K_OK);
+    cr_assert_eq(packed.p.op->t2k_store(state), T2K_OK);
+    packed.p.op->t2k_close(state);
+    cr_expect_eq(bench_fingerprint(&plain.p, plain.out), bench_fingerprint(&packed.p, packed.out));
+    bench_arena_release(&plain.arena);
+    bench_arena_release(&packed.arena);
+}

@@ -26,10 +26,15 @@ TestSuite(bench_verify, .init = one_thread, .timeout = 1200);
 static const struct {
     const char *dims, *small, *many_rows;
 } shapes[] = {
-    {"m n k", "7x9x33", "131x37x65"}, {"b m n k", "3x5x7x9", "5x40x9x17"},
-    {"m n r", "7x9x33", "131x37x65"}, {"l n h d", "5x2x3x4", "70x2x2x8"},
-    {"rows cols", "5x37", "140x19"},  {"n", "77", "8960"},
-    {"l n", "3x2", "40x3"},           {"q l n h d", "2x5x2x3x4", "70x75x2x2x8"},
+    {"m n k", "7x9x33", "131x37x65"},
+    {"b m n k", "3x5x7x9", "5x40x9x17"},
+    {"m n r", "7x9x33", "131x37x65"},
+    {"l n h d", "5x2x3x4", "70x2x2x8"},
+    {"rows cols", "5x37", "140x19"},
+    {"n", "77", "8960"},
+    {"l n", "3x2", "40x3"},
+    {"q l n h d", "2x5x2x3x4", "70x75x2x2x8"},
+    {"rows m n", "5x9x33", "131x37x65"},
 };
 
 struct tried {
@@ -69,6 +74,7 @@ static void make(struct tried *t, const struct bench_op *op, const char *shape, 
     bench_arena_operands(&t->p, &t->arena, 0, t->in, &t->out);
     cr_assert_eq(op->t2k_open(&t->p, t->in, t->out, &state), T2K_OK, "%s %s", op->name, shape);
     cr_assert_eq(op->t2k_run(state), T2K_OK, "%s %s", op->name, shape);
+    cr_assert(op->t2k_store == NULL || op->t2k_store(state) == T2K_OK, "%s %s", op->name, shape);
     op->t2k_close(state);
     t->reference = bench_reference_create(&t->p, t->in, t->error, sizeof t->error);
     cr_assert_not_null(t->reference, "%s", t->error);

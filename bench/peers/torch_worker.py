@@ -101,6 +101,50 @@ def svd_rebuild_dense(_, x):
     return lambda: torch.mm(torch.mm(u, torch.diag(s * 0.75)), v.t(), out=out)
 
 
+# ---- layers under singular value experts --------------------------------------------------------
+
+
+def layer_operands(x, experts):
+    rows, m, n = x.dims
+    r = min(m, n)
+    return x.input(0, rows, n), x.input(1, m, r), x.input(2, n, r), x.input(3, experts, r)
+
+
+def expert(_, x):
+    """In factored form, which the published code does not have: it rebuilds W, see expert_turns."""
+    (rows, m, n), out = x.dims, x.out(x.dims[0], x.dims[1])
+    a, u, v, s = layer_operands(x, 1)
+    middle = x.problem.once("middle", lambda: torch.empty(rows, min(m, n)))
+    return lambda: torch.mm(torch.mm(a, v, out=middle).mul_(s), u.t(), out=out)
+
+
+def expert_rows(_, x):
+    (rows, m, n), out = x.dims, x.out(x.dims[0], x.dims[1])
+    a, u, v, s = layer_operands(x, rows)
+    middle = x.problem.once("middle", lambda: torch.empty(rows, min(m, n)))
+    gathered = x.problem.once("gathered", lambda: torch.empty(rows, min(m, n)))
+    order = x.problem.once("order", lambda: torch.arange(rows - 1, -1, -1))
+
+    def call():
+        torch.index_select(s, 0, order, out=gathered)
+        torch.mm(torch.mm(a, v, out=middle).mul_(gathered), u.t(), out=out)
+
+    return call
+
+
+def expert_turns(_, x):
+    """As the published code of Transformer^2 has it: W in dense form, expert by expert."""
+    (rows, m, n), out = x.dims, x.out(x.dims[0], x.dims[1])
+    a, u, v, s = layer_operands(x, rows)
+
+    def call():
+        for i in range(rows):
+            weight = torch.mm(torch.mm(u, torch.diag(s[rows - 1 - i])), v.t())
+            torch.mm(a[i : i + 1], weight.t(), out=out[i : i + 1])
+
+    return call
+
+
 # ---- attention ----------------------------------------------------------------------------------
 
 
@@ -302,6 +346,10 @@ OPERATIONS = {
     "sgemm_batched": sgemm_batched,
     "svd_rebuild": svd_rebuild,
     "svd_rebuild_dense": svd_rebuild_dense,
+    "expert": expert,
+    "expert_rows": expert_rows,
+    "expert_turns": expert_turns,
+    "expert_rebuild": svd_rebuild_dense,
     "attention": attention,
     "attention_causal": attention,
     "attention_decode": attention,

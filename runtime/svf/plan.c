@@ -1,6 +1,6 @@
 /* Which way an expert is applied. The model counts multiply-adds, bytes of weights and the work of
- * a swap; its constants are part of the contract (docs/numerics.md), so that a plan, and with it
- * the bits of a result, is the same on every machine. */
+ * a swap; its constants are part of the contract (docs/experts.md), so that a plan, and with it the
+ * bits of a result, is the same on every machine. */
 #include "svf/adapter.h"
 
 #include "io/error.h"
@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* A core of a server of today, in round numbers. */
+/* A core of a server of today, in round numbers; docs/experts.md says from what they come. */
 #define FLOPS_PER_NS 100.0
 #define BYTES_PER_NS 40.0 /* reading packed weights */
-#define PACK_PER_NS 8.0   /* bytes gathered and packed */
+#define PACK_PER_NS 4.0   /* bytes gathered and packed */
 #define CALL_NS 300.0     /* of one product */
 #define DEFAULT_ROWS 32
 
@@ -39,8 +39,7 @@ double t2_way_cost(t2_way way, int64_t m, int64_t n, int64_t r, int64_t k,
         if (workload->hetero) {
             return -1.0;
         }
-        return workload->swaps * (product(M, R, N) + 4.0 * M * N / PACK_PER_NS) +
-               product(rows, N, M);
+        return workload->swaps * product(M, R, N) + product(rows, N, M);
     case T2_WAY_FACTORED:
         return product(rows, N, R) + product(rows, R, M);
     case T2_WAY_DELTA: {

@@ -65,6 +65,20 @@ def attention(l, keys, n, h, d, causal):
     return inputs, (l, n, h, d), reference
 
 
+def layer(rows, m, n, one):
+    """Row i has expert rows - 1 - i, or all have the only one."""
+    r = min(m, n)
+
+    def reference(x, u, v, s):
+        s = np.broadcast_to(s, (rows, r))[::-1]
+        value = ((x @ v) * s) @ u.T
+        return value, 1e-6 * (n + r) * (((abs(x) @ abs(v)) * abs(s)) @ abs(u).T)
+
+    inputs = [("activation", (rows, n)), ("weight", (m, r)), ("weight", (n, r)),
+              ("activation", (1 if one else rows, r))]
+    return inputs, (rows, m), reference
+
+
 def relative(function, share=2e-6, extra=1e-6):
     def reference(*inputs):
         value = function(*inputs)
@@ -107,9 +121,11 @@ def describe(op, dims):
     if op == "sgemm_batched":
         b, m, n, k = dims
         return product((m, b, k), (n, b, k), (b, m, n), "mbk,nbk->bmn", k)
-    if op in ("svd_rebuild", "svd_rebuild_dense"):
+    if op in ("svd_rebuild", "svd_rebuild_dense", "expert_rebuild"):
         m, n, r = dims
         return product((m, r), (n, r), (m, n), "mr,nr->mn", r, (r,))
+    if op.startswith("expert"):
+        return layer(*dims, op == "expert")
     if op.startswith("attention"):
         sizes = dims if op == "attention_decode" else (dims[0], *dims)
         return attention(*sizes, op == "attention_causal")
@@ -150,6 +166,10 @@ SHAPES = {
     "sgemm_batched": ["1x1x1x1", "3x7x5x11", "4x16x32x8"],
     "svd_rebuild": ["7x5x3", "64x96x32", "1x1x1"],
     "svd_rebuild_dense": ["7x5x3", "64x96x32", "1x1x1"],
+    "expert": ["1x1x1", "7x5x3", "16x32x24"],
+    "expert_rows": ["1x1x1", "7x5x3", "16x32x24"],
+    "expert_turns": ["1x1x1", "7x5x3", "16x32x24"],
+    "expert_rebuild": ["7x5x3", "64x96x32", "1x1x1"],
     "attention": ["1x1x1x1", "7x3x2x5", "16x4x8x32"],
     "attention_causal": ["1x1x1x1", "7x3x2x5", "16x4x8x32"],
     "attention_decode": ["1x1x1x1x1", "3x7x3x2x5", "1x16x4x8x32"],

@@ -451,8 +451,9 @@ Test(amx_gemm, loads_and_state_of_the_tiles)
         counts = g.counts();
         cr_expect(counts.loads == 2 * 4 && counts.products == 2 * 4);
         for (int threads = 1; threads <= 3; threads++) {
-            p = (struct product){1, T2K_NO_TRANS, T2K_TRANS, 96, 96, 40,
-                                 0, 1.0f,         0.0f,      0,  0,  threads};
+            /* Large enough not to run alone. */
+            p = (struct product){1, T2K_NO_TRANS, T2K_TRANS, 192, 192, 40,
+                                 0, 1.0f,         0.0f,      0,   0,   threads};
             exact(&g, &p, &rng);
             counts = g.counts();
             cr_expect(counts.configurations == threads && counts.releases == threads &&

@@ -102,7 +102,7 @@ figures() {
     END { printf "%.1f (%.1f: %s)", cycles, most, busiest }'
 }
 
-stack='\[sp|\(%rsp|\(%rbp'
+stack='[[]sp|[(]%rsp|[(]%rbp' # brackets: an awk may take \( for ( in -v
 count() { # a pair counts as two
     awk -v stack="$stack" -v kind="$1" '$0 !~ stack && $0 ~ kind { n += 1 + ($1 ~ /^(ld|st)p$/) }
                                         END { print n + 0 }' "$work/loop.s"
@@ -166,12 +166,12 @@ for isa in avx2 avx512 neon; do
     triple=x86_64 dump=objdump divide='vdivps|vsqrtps' shift='vpslld' shuffle='vshufps|vunpck|vperm'
     case $isa in
     avx2)
-        cpus='skylake znver3 znver4' stores='vmov[a-z]*ps.*%ymm[0-9]*,.*\(' loads='\(.*%ymm'
+        cpus='skylake znver3 znver4' stores='vmov[a-z]*ps.*%ymm[0-9]*,.*[(]' loads='[(].*%ymm'
         table 6
         ;;
     avx512)
         cpus='skylake-avx512 icelake-server sapphirerapids znver4'
-        stores='vmov[a-z]*ps.*%zmm[0-9]*,.*\(' loads='\(.*%zmm'
+        stores='vmov[a-z]*ps.*%zmm[0-9]*,.*[(]' loads='[(].*%zmm'
         table 12
         ;;
     neon)

@@ -4,6 +4,7 @@
  * vector of columns takes 12 rows. A step of k of the tile by llvm-mca 19: 6.0 cycles on Skylake
  * and Zen 3, the limit; 6.8 on Zen 2 by llvm-mca 14. */
 #include "simd/simd_avx2.h"
+#include "simd/transpose_avx.h"
 
 #include <string.h>
 
@@ -43,32 +44,9 @@ static inline __attribute__((always_inline)) vf g_fma_at(vf acc, const float *a,
     return g_fma(acc, v_set1(*a), b);
 }
 
-static inline __attribute__((always_inline)) void g_transpose4(vf r[4])
-{
-    const vf t0 = _mm256_unpacklo_ps(r[0], r[1]), t1 = _mm256_unpackhi_ps(r[0], r[1]);
-    const vf t2 = _mm256_unpacklo_ps(r[2], r[3]), t3 = _mm256_unpackhi_ps(r[2], r[3]);
-    r[0] = _mm256_shuffle_ps(t0, t2, 0x44);
-    r[1] = _mm256_shuffle_ps(t0, t2, 0xee);
-    r[2] = _mm256_shuffle_ps(t1, t3, 0x44);
-    r[3] = _mm256_shuffle_ps(t1, t3, 0xee);
-}
-
+#define g_transpose4 v_transpose4x4
 #define GEMM_TRANSPOSE
-static inline __attribute__((always_inline)) void g_transpose(vf r[8])
-{
-    vf t[8];
-    g_transpose4(r);
-    g_transpose4(r + 4);
-    T2K_UNROLL
-    for (int i = 0; i < 4; i++) {
-        t[i] = _mm256_permute2f128_ps(r[i], r[4 + i], 0x20);
-        t[4 + i] = _mm256_permute2f128_ps(r[i], r[4 + i], 0x31);
-    }
-    T2K_UNROLL
-    for (int i = 0; i < 8; i++) {
-        r[i] = t[i];
-    }
-}
+#define g_transpose v_transpose8x8
 
 static inline __attribute__((always_inline)) __m128 g_part(vf v, size_t part)
 {
@@ -81,19 +59,7 @@ static inline __attribute__((always_inline)) void g_store4(float *p, vf v, size_
 }
 
 #define GEMM_TOGETHER 2 /* 8 vectors, 4 sums and what a transposition takes besides */
-
-/* The halves of a vector are loaded apart: that is the first of three steps of a transpose. */
-static inline __attribute__((always_inline)) void g_lines_four(const float *a, size_t stride,
-                                                               vf r[4])
-{
-    T2K_UNROLL
-    for (size_t i = 0; i < 4; i++) {
-        const __m128 low = _mm_loadu_ps(a + i * stride);
-        r[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(low), _mm_loadu_ps(a + (i + 4) * stride),
-                                    1);
-    }
-    g_transpose4(r);
-}
+#define g_lines_four v_load_columns4
 
 #define GEMM_WIDE(X) X(1, 4) X(2, 2) X(3, 2)
 

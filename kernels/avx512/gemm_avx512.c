@@ -4,6 +4,7 @@
  * step of k of the tile by llvm-mca: 13.0 cycles on Skylake-X, 13.1 on Ice Lake and Sapphire Rapids
  * (llvm-mca 14; that of 19 gives these one port), 12 being the limit; of 12 x 16: 7.5 of 6. */
 #include "simd/simd_avx512.h"
+#include "simd/transpose_avx.h"
 
 #include <string.h>
 
@@ -155,23 +156,7 @@ static inline __attribute__((always_inline)) g_lines g_lines_fma(g_lines acc, g_
 }
 
 #define GEMM_TOGETHER 4
-/* The halves of a vector are loaded apart: that is the first of three steps of a transpose. */
-static inline __attribute__((always_inline)) void g_lines_four(const float *a, size_t stride,
-                                                               g_lines r[4])
-{
-    T2K_UNROLL
-    for (size_t i = 0; i < 4; i++) {
-        const __m128 low = _mm_loadu_ps(a + i * stride);
-        r[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(low), _mm_loadu_ps(a + (i + 4) * stride),
-                                    1);
-    }
-    const __m256 t0 = _mm256_unpacklo_ps(r[0], r[1]), t1 = _mm256_unpackhi_ps(r[0], r[1]);
-    const __m256 t2 = _mm256_unpacklo_ps(r[2], r[3]), t3 = _mm256_unpackhi_ps(r[2], r[3]);
-    r[0] = _mm256_shuffle_ps(t0, t2, 0x44);
-    r[1] = _mm256_shuffle_ps(t0, t2, 0xee);
-    r[2] = _mm256_shuffle_ps(t1, t3, 0x44);
-    r[3] = _mm256_shuffle_ps(t1, t3, 0xee);
-}
+#define g_lines_four v_load_columns4
 
 #define GEMM_WIDE(X) X(1, 4) X(2, 4) X(3, 4) X(4, 2) X(5, 2) X(6, 2)
 

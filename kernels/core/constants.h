@@ -10,7 +10,7 @@
 #define T2K_ATTENTION_QUERIES 64 /* queries per kernel call; does not shape a sum */
 #define T2K_ATTENTION_FEW 8      /* rows of q that a kernel call takes one by one; no sum either */
 #define T2K_ATTENTION_SHORT 16   /* up to this many queries and keys several heads are one call: */
-#define T2K_ATTENTION_HEADS 4    /* this many at most */
+#define T2K_ATTENTION_HEADS 4    /* this many at most, also in decoding */
 #define T2K_ATTENTION_WIDTH 1024 /* largest head_dim: its workspace fits a thread's */
 
 #endif

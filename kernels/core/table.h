@@ -51,7 +51,7 @@ static inline t2k_gemm_out t2k_gemm_out_at(const t2k_gemm_out *out, size_t i, si
  *      [p * mr + r]; which rows a panel holds is the group's own affair (the last two share what
  *      is left).
  *   B: panel t holds columns t * nr .. t * nr + nr - 1, element (p, column c) at [p * nr + c];
- *      panels lie b_panel floats apart; columns beyond n are +0. */
+ *      panels lie b_panel floats apart; columns beyond n may hold anything. */
 
 /* A row of 1 KB and a line, so that rows fall on different sets of the caches. */
 #define T2K_ROW_STRIDE(kc) (((size_t)(kc) + 15) / 16 * 16 + 16)

@@ -1,6 +1,7 @@
-/* Products from packed operands. A is packed in blocks that stay in L2; B panel by panel just
- * before use, each panel kept for the further blocks of A where there are any, by a pass of its own
- * or, where its rows are contiguous, by the first kernel that multiplies it. */
+/* Products from packed operands. A is packed in blocks that stay in L2, or its rows are read in
+ * place; B is packed panel by panel just before use, each panel kept for the further blocks of A
+ * where there are any, by a pass of its own or, where its rows are contiguous, by the first kernel
+ * that multiplies it. */
 #include "ops/gemm_parts.h"
 
 #include <stdatomic.h>

@@ -1,6 +1,6 @@
 /* The parts of the product's driver: gemm_drive.c chooses the way, gemm_blocks.c goes it for packed
- * operands, gemm_lines.c for few columns or rows along k, gemm_threads.c shares a product among a
- * team. */
+ * operands and for A in place, gemm_lines.c for few columns or rows along k, gemm_threads.c shares
+ * a product among a team. */
 #ifndef T2K_GEMM_PARTS_H
 #define T2K_GEMM_PARTS_H
 
@@ -77,7 +77,7 @@ void t2k_gemm_visit_pack_a(const t2k_gemm_visit *v, size_t first);
 /* Packs the group of columns that starts `first` right of v->j. */
 void t2k_gemm_visit_pack_b(const t2k_gemm_visit *v, size_t first);
 
-/* Multiplies; packs B group by group where it is not ready. A is packed. */
+/* Multiplies; packs B group by group where it is not ready. A is packed, or read in place. */
 void t2k_gemm_visit_run(const t2k_gemm_visit *v);
 
 /* Floats of a group of packed A with `rows` rows. */

@@ -9,7 +9,8 @@
  *            and no barrier but the last. Two stages have room; a stage is packed while the one
  *            before it is computed.
  *            rows     units are rows, B is shared
- *            columns  units are columns, A (which fits L2) is shared, B packed just before use */
+ *            columns  units are columns, A (which fits L2) is shared, B packed just before use;
+ *                     where A is read in place, a stage has nothing to share */
 #include "ops/gemm_class.h"
 #include "ops/gemm_parts.h"
 

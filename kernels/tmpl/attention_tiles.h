@@ -225,14 +225,18 @@ ATT_INLINE void att_value_tile(size_t keys, ptrdiff_t see, const float *restrict
 
 #define ATT_SCORE_TILE(n) att_score_tile(channels, qt, qs, k, k_row, s, n, vecs)
 ATT_INLINE void att_scores_rows(size_t keys, size_t channels, const float *qt, size_t qs,
-                                const float *k, size_t k_row, float *s,
-                                const int vecs){ATT_BY_ROWS(keys, ATT_SCORE_TILE)}
+                                const float *k, size_t k_row, float *s, const int vecs)
+{
+    ATT_BY_ROWS(keys, ATT_SCORE_TILE);
+}
 
 #define ATT_VALUE_TILE(n) att_value_tile(keys, see, p, qs, v, ldv, w, q, c, cols, n, vecs)
-ATT_INLINE
-    void att_values_rows(size_t keys, ptrdiff_t see, const float *p, size_t qs, const float *v,
-                         size_t ldv, const struct att_out *w, size_t q, size_t c, size_t cols,
-                         size_t queries, const int vecs){ATT_BY_ROWS(queries, ATT_VALUE_TILE)}
+ATT_INLINE void att_values_rows(size_t keys, ptrdiff_t see, const float *p, size_t qs,
+                                const float *v, size_t ldv, const struct att_out *w, size_t q,
+                                size_t c, size_t cols, size_t queries, const int vecs)
+{
+    ATT_BY_ROWS(queries, ATT_VALUE_TILE);
+}
 
 /* And those for a given number of vectors. */
 #define ATT_TILES(vecs)                                                                          \
@@ -250,10 +254,11 @@ ATT_INLINE
 
 ATT_TILES(1)
 #if ATT_VECS >= 2
-    ATT_TILES(2)
+ATT_TILES(2)
 #endif
 #if ATT_VECS >= 4
-        ATT_TILES(3) ATT_TILES(4)
+ATT_TILES(3)
+ATT_TILES(4)
 #endif
 
 #if ATT_VECS >= 4
@@ -268,11 +273,11 @@ ATT_TILES(1)
 #define ATT_BY_VECS(n, name, ...) ((void)(n), name##_1(__VA_ARGS__))
 #endif
 
-    /* s (keys, qs) = k (keys, channels) times qt (channels, qs); qs is a multiple of VF_W. The keys
-     * are the outer loop: six rows of k stay in L1 even where their distance makes them share a
-     * set. The last query sees all `keys`. */
-    static void att_scores(size_t keys, ptrdiff_t see, size_t channels, const float *qt, size_t qs,
-                           const float *k, size_t k_row, float *s, const struct att_panel *panel)
+/* s (keys, qs) = k (keys, channels) times qt (channels, qs); qs is a multiple of VF_W. The keys
+ * are the outer loop: six rows of k stay in L1 even where their distance makes them share a set.
+ * The last query sees all `keys`. */
+static void att_scores(size_t keys, ptrdiff_t see, size_t channels, const float *qt, size_t qs,
+                       const float *k, size_t k_row, float *s, const struct att_panel *panel)
 {
     const size_t vecs = qs / VF_W;
     const struct att_cut by_key = att_cut(keys, ATT_ROWS);

@@ -22,8 +22,6 @@
 #define GEMM_H10(X, v) GEMM_H9(X, v) X(10, v)
 #define GEMM_H11(X, v) GEMM_H10(X, v) X(11, v)
 #define GEMM_H12(X, v) GEMM_H11(X, v) X(12, v)
-#define GEMM_H13(X, v) GEMM_H12(X, v) X(13, v)
-#define GEMM_H14(X, v) GEMM_H13(X, v) X(14, v)
 #define GEMM_PASTE(a, b) a##b
 #define GEMM_HEIGHTS_OF(mr) GEMM_PASTE(GEMM_H, mr)
 #define GEMM_HEIGHTS(X, v) GEMM_HEIGHTS_OF(GEMM_MR)(X, v)

@@ -3,10 +3,12 @@
  * blocks of G_LINES rows by four steps of k are transposed on their way into registers. One chain
  * alone would wait for its latency, so some groups of rows are under way at once, or, where rows
  * lie so that few of them share L1, some chunks of k of one group. The including gemm_<isa>.c
- * defines, besides what gemm_ukr.h asks for, GEMM_TOGETHER                 groups that share the
- * broadcasts of the vector: registers for four vectors of each g_lines_four(a, stride, r) r[q] =
- * element q of G_LINES rows at a, four elements of each; has a default for up to four lanes and
- * where a g_lines of G_LINES lanes that is no vf is faster, that and the functions below. */
+ * defines, besides what gemm_ukr.h asks for,
+ *   GEMM_TOGETHER               groups that share the broadcasts of the vector: registers for four
+ *                               vectors of each
+ *   g_lines_four(a, stride, r)  r[q] = element q of G_LINES rows at a, four elements of each; has a
+ *                               default for up to four lanes
+ * and, where a g_lines of G_LINES lanes that is no vf is faster, that and the functions below. */
 #ifndef T2K_TMPL_GEMM_LINES_H
 #define T2K_TMPL_GEMM_LINES_H
 

@@ -29,7 +29,7 @@ static void begin(t2_text *svg, int width, int height, const char *title)
 
 /* ---- lines ----------------------------------------------------------------------------------- */
 
-enum { PANEL = 480, TOP = 56, BOTTOM = 360, LEFT = 50, HEIGHT = 430 };
+enum { PANEL = 480, TOP = 56, BOTTOM = 360, LEFT = 58, HEIGHT = 430 };
 
 struct panel {
     t2_text *svg;

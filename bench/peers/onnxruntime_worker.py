@@ -159,6 +159,45 @@ def svd_rebuild_dense(g):
     return g.node("Gemm", scaled, g.input(1, n, r), transB=1), (m, n)
 
 
+# ---- layers under singular value experts --------------------------------------------------------
+
+
+def layer_operands(g, experts):
+    rows, m, n = g.dims
+    r = min(m, n)
+    return g.input(0, rows, n), g.input(1, m, r), g.input(2, n, r), g.input(3, experts, r)
+
+
+def expert(g):
+    """In factored form, which the published code does not have: it rebuilds W, see expert_turns."""
+    x, u, v, s = layer_operands(g, 1)
+    middle = g.node("Mul", g.node("MatMul", x, v), s)
+    return g.node("Gemm", middle, u, transB=1), g.dims[:2]
+
+
+def expert_rows(g):
+    rows = g.dims[0]
+    x, u, v, s = layer_operands(g, rows)
+    gathered = g.node("Gather", s, g.constant(np.arange(rows - 1, -1, -1)))
+    middle = g.node("Mul", g.node("MatMul", x, v), gathered)
+    return g.node("Gemm", middle, u, transB=1), g.dims[:2]
+
+
+def expert_turns(g):
+    """As the published code of Transformer^2 has it: W in dense form, expert by expert."""
+    rows, m, n = g.dims
+    x, u, v, s = layer_operands(g, rows)
+    unit = g.constant(np.eye(min(m, n), dtype="f4"))
+    results = []
+    for i in range(rows):
+        scale = g.node("Gather", s, g.constant(np.array([rows - 1 - i])))
+        scaled = g.node("MatMul", u, g.node("Mul", unit, scale))
+        weight = g.node("Gemm", scaled, v, transB=1)
+        row = g.node("Gather", x, g.constant(np.array([i])))
+        results.append(g.node("Gemm", row, weight, transB=1))
+    return g.node("Concat", *results, axis=0), (rows, m)
+
+
 # ---- attention ----------------------------------------------------------------------------------
 
 
@@ -290,6 +329,10 @@ OPERATIONS = {
     "sgemm_batched": sgemm_batched,
     "svd_rebuild": svd_rebuild,
     "svd_rebuild_dense": svd_rebuild_dense,
+    "expert": expert,
+    "expert_rows": expert_rows,
+    "expert_turns": expert_turns,
+    "expert_rebuild": svd_rebuild_dense,
     "attention": attention,
     "attention_causal": attention,
     "attention_decode": attention,

@@ -24,7 +24,8 @@ cat > "$dir/sizes.txt" <<'TEXT'
 sgemm,sgemm_nt,sgemm_tn,sgemm_tt,sgemm_packed,sgemm_fast,sgemm_bf16 33x65x67
 sgemm_packed 1x64x600
 sgemm_batched 6x10x11x33
-svd_rebuild,svd_rebuild_dense 40x50x30
+svd_rebuild,svd_rebuild_dense,expert_rebuild 40x50x30
+expert,expert_rows,expert_turns 9x40x50
 attention,attention_causal 19x2x2x16
 attention_decode 2x19x2x2x16
 softmax,layer_norm,layer_norm_residual,rms_norm,rms_norm_residual 7x130

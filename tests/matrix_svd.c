@@ -148,10 +148,12 @@ static void run_packed(struct matrix *m, const struct rebuild *x)
                  status == T2K_OK && guarded_intact(&got) && memcmp(a, b, T2K_ALIGN) == 0 &&
                      memcmp(a + bytes, b + bytes, got.bytes - bytes) == 0,
                  "packed rebuild %zux%zux%zu: %s", x->m, x->n, x->r, t2k_status_str(status));
-    matrix_same(m, (const float *)(const void *)(a + T2K_ALIGN),
-                (const float *)(const void *)(b + T2K_ALIGN), floats,
-                "packed rebuild %zux%zux%zu c %g threads %d special %d", x->m, x->n, x->r,
-                (double)x->c, x->threads, x->special);
+    /* Not in the fingerprint: panels differ in layout from one instruction set to another. */
+    const float *panels = (const float *)(const void *)(a + T2K_ALIGN);
+    matrix_check(
+        m, first_difference(panels, (const float *)(const void *)(b + T2K_ALIGN), floats) == floats,
+        "packed rebuild %zux%zux%zu c %g threads %d special %d", x->m, x->n, x->r, (double)x->c,
+        x->threads, x->special);
     free(W);
     struct guarded *all[] = {&gu, &gs, &gv, &got, &want};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {

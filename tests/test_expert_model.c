@@ -117,7 +117,8 @@ static float *forward(struct world *w, const t2_adaptation *adaptation, const in
 static double relative(const float *a, const float *b, size_t n)
 {
     double worst = 0.0, largest = 0.0;
-    for (size_t i = 0; i < n; i++) { /* with fmax() gcc 12 for aarch64 ends with an internal error */
+    for (size_t i = 0; i < n;
+         i++) { /* with fmax() gcc 12 for aarch64 ends with an internal error */
         double off = fabs((double)a[i] - (double)b[i]), size = fabs((double)b[i]);
         worst = off > worst ? off : worst;
         largest = size > largest ? size : largest;

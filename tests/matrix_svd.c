@@ -187,9 +187,12 @@ static void packed(struct matrix *m)
         run_packed(m, &x);
     }
     for (size_t i = 0; i < sizeof large / sizeof large[0]; i++) {
+        /* The full tier draws what the small one draws: what follows stays the same. */
+        const struct rng drawn = m->rng;
         if (!large[i].full_only || m->tier == TIER_FULL) {
             run_packed(m, &large[i]);
         }
+        m->rng = large[i].full_only ? drawn : m->rng;
     }
 }
 

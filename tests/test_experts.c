@@ -64,6 +64,20 @@ static void near_golden(const struct fixture *f, const char *name, const float *
                   f->one->id, name, way, error.at, error.got, error.want);
 }
 
+/* All results of a test, one after another: run-tests.sh wants the same on every ISA. */
+static uint64_t results = T2K_FINGERPRINT_SEED;
+
+static void record(const float *values, int64_t count)
+{
+    results = t2k_fingerprint_f32(results, 1, &count, values);
+}
+
+static void print_results(const char *kind)
+{
+    fprintf(stderr, "isa %s golden %s fingerprint %016llx\n", t2k_isa_name(), kind,
+            (unsigned long long)results);
+}
+
 static t2_expert *expert_of(const struct fixture *f, const svf_mode *mode)
 {
     const float *p = golden_f32(f->file, golden_input(f->one, f->file, mode->parameter));
@@ -89,6 +103,7 @@ static void check_scales(const struct fixture *f, const svf_mode *mode, const t2
     int relu = mode->form.squash == T2_SQUASH_RELU_DELTA;
     snprintf(name, sizeof name, "%s.%s", mode->name, relu ? "Sp" : "zeff");
     near_golden(f, name, relu ? scaled : z, "scales");
+    record(values, 3 * f->l.matrix.r);
     free(values);
 }
 
@@ -111,6 +126,7 @@ Test(experts, golden)
                 t2_adaptation *adaptation = svf_adapt(&f.l, (const t2_expert *const *)&expert, 1,
                                                       NULL, 0, T2_MIX_ZEFF, way);
                 float *y = svf_run(&f.l, adaptation, 0, f.l.rows, NULL, 1);
+                record(y, f.l.rows * f.l.matrix.m);
                 snprintf(name, sizeof name, "%s.%s", svf_modes[i].name,
                          way == T2_WAY_REBUILD ? "y_rebuild" : "y_factored");
                 near_golden(&f, name, y, t2_way_str(way));
@@ -123,6 +139,7 @@ Test(experts, golden)
         cases++;
     }
     cr_expect_geq(cases, 9);
+    print_results("svf_ways");
     golden_close(&manifest);
 }
 
@@ -190,6 +207,7 @@ static void check_index(const struct fixture *f, t2_expert *const experts[EXPERT
         svf_adapt(&f->l, (const t2_expert *const *)experts, EXPERTS, NULL, 0, T2_MIX_ZEFF, way);
     float *y = svf_run(&f->l, adaptation, 0, f->l.rows, index, 1);
     near_golden(f, "index.y", y, t2_way_str(way));
+    record(y, f->l.rows * f->l.matrix.m);
     check_alone(f, adaptation, index, y);
     free(y);
     t2_adaptation_release(adaptation);
@@ -211,6 +229,7 @@ static void check_mixture(const struct fixture *f, t2_expert *const experts[EXPE
         svf_adapt(&f->l, (const t2_expert *const *)experts, EXPERTS, alpha, f->l.rows, rule, way);
     float *y = svf_run(&f->l, adaptation, 0, f->l.rows, rows, 1);
     near_golden(f, name, y, t2_way_str(way));
+    record(y, f->l.rows * f->l.matrix.m);
     check_alone(f, adaptation, rows, y);
     /* The mixture as an expert of its own has the same bits. */
     t2_expert *mixed = NULL;
@@ -256,5 +275,6 @@ Test(experts, golden_batches)
         cases++;
     }
     cr_expect_eq(cases, 2);
+    print_results("svf_batches");
     golden_close(&manifest);
 }

@@ -40,9 +40,25 @@ static void check_error(struct matrix *m, const struct rebuild *x, const float *
     matrix_check(m, 1, "within the bound");
 }
 
-static void run(struct matrix *m, const struct rebuild *x)
+/* Random U, V and s, which nothing may write from here on. */
+static void fill(struct matrix *m, const struct rebuild *x, struct guarded *U, struct guarded *s,
+                 struct guarded *V)
 {
     static const float special[] = {NAN, INFINITY, 0.0f, -0.0f, 0x1p-140f, -0x1p126f};
+    float *values = s->data;
+    rng_fill(&m->rng, U->data, U->bytes / sizeof(float));
+    rng_fill(&m->rng, V->data, V->bytes / sizeof(float));
+    rng_fill(&m->rng, values, x->r);
+    for (size_t p = 0; p < x->r && x->special; p += 7) {
+        values[p] = special[p / 7 % (sizeof special / sizeof special[0])];
+    }
+    guarded_seal(U);
+    guarded_seal(V);
+    guarded_seal(s);
+}
+
+static void run(struct matrix *m, const struct rebuild *x)
+{
     const size_t ldu = x->r + x->pad, ldv = x->r + 2 * x->pad;
     const size_t ldw = x->n + x->pad, ldt = x->m + x->pad;
     struct guarded gu, gs, gv, gw, gt;
@@ -51,15 +67,7 @@ static void run(struct matrix *m, const struct rebuild *x)
     float *U = guarded_floats(&gu, u_count), *V = guarded_floats(&gv, v_count);
     float *s = guarded_floats(&gs, x->r), *W = guarded_floats(&gw, w_count);
     float *T = guarded_floats(&gt, t_count);
-    rng_fill(&m->rng, U, u_count);
-    rng_fill(&m->rng, V, v_count);
-    rng_fill(&m->rng, s, x->r);
-    for (size_t p = 0; p < x->r && x->special; p += 7) {
-        s[p] = special[p / 7 % (sizeof special / sizeof special[0])];
-    }
-    guarded_seal(&gu);
-    guarded_seal(&gv);
-    guarded_seal(&gs);
+    fill(m, x, &gu, &gs, &gv);
     float *want = malloc((w_count + t_count) * sizeof *want), *want_t = want + w_count;
     float *scaled = malloc(u_count * sizeof *scaled);
     memcpy(want, W, w_count * sizeof *W);
@@ -114,7 +122,6 @@ static struct guarded blob_new(size_t bytes)
 /* As rebuilding and packing has it: the header's bytes, the same bits of all panels. */
 static void run_packed(struct matrix *m, const struct rebuild *x)
 {
-    static const float special[] = {NAN, INFINITY, 0.0f, -0.0f, 0x1p-140f, -0x1p126f};
     const size_t ldu = x->r + x->pad + 1, ldv = x->r + 2 * x->pad + (x->r == 0);
     const int64_t rows = (int64_t)x->m, cols = (int64_t)x->n, r = (int64_t)x->r;
     const size_t u_count = (x->m - 1) * ldu + x->r, v_count = (x->n - 1) * ldv + x->r;
@@ -122,15 +129,7 @@ static void run_packed(struct matrix *m, const struct rebuild *x)
     struct guarded gu, gs, gv, got = blob_new(bytes), want = blob_new(bytes);
     float *U = guarded_floats(&gu, u_count), *V = guarded_floats(&gv, v_count);
     float *s = guarded_floats(&gs, x->r), *W = malloc(x->m * x->n * sizeof *W);
-    rng_fill(&m->rng, U, u_count);
-    rng_fill(&m->rng, V, v_count);
-    rng_fill(&m->rng, s, x->r);
-    for (size_t p = 0; p < x->r && x->special; p += 7) {
-        s[p] = special[p / 7 % (sizeof special / sizeof special[0])];
-    }
-    guarded_seal(&gu);
-    guarded_seal(&gv);
-    guarded_seal(&gs);
+    fill(m, x, &gu, &gs, &gv);
     t2k_set_num_threads(1);
     t2k_status status = t2k_svd_rebuild(T2K_NO_TRANS, rows, cols, r, x->c, U, (int64_t)ldu, s, V,
                                         (int64_t)ldv, W, cols);

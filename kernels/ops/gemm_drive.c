@@ -182,7 +182,7 @@ static void strips(const t2k_gemm_job *job, float *workspace, size_t floats)
         const size_t pack_cols = t2k_gemm_pack_cols(job);
         const size_t fit = floats / t2k_least(job->k, T2K_CHUNK_K) / nr * nr;
         step = step > pack_cols ? step : pack_cols;
-        step = t2k_least(step, fit);
+        step = t2k_least(step, fit); /* > 0: the workspace holds a panel, see fits_stack() */
     } else if (job->k <= T2K_CHUNK_K) {
         step = job->n;
     }

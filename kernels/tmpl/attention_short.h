@@ -17,6 +17,7 @@
 #define ATT_SHORT_ROWS 6
 #endif
 _Static_assert(ATT_SHORT % VF_W == 0, "whole vectors of queries");
+_Static_assert(ATT_FEW >= 2, "tiles of P*V have at least three queries");
 
 /* The workspace of a call; rows of q without a query are +0. */
 struct att_short {

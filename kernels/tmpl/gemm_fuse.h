@@ -93,11 +93,7 @@ void T2K_FN(gemm_fuse)(size_t m, size_t kc, const float *A, size_t a_m, size_t a
     float space[GEMM_ACC * VF_W];
     t2k_gemm_out own;
     out = gemm_with_space(out, &own, space);
-    const size_t a_panel = a_m == 0 ? GEMM_MR * kc : 0;
-    if (a_panel > 0) {
-        a_m = 1;
-        a_k = GEMM_MR;
-    }
+    const size_t a_panel = gemm_panel_of_a(kc, &a_m, &a_k);
     size_t i = gemm_height(m, GEMM_MR);
     gemm_fuses[i - 1](kc, A, a_m, a_k, B, b_k, panel, C, ldc, out);
     A += gemm_pass(a_panel, i, a_m);

@@ -156,6 +156,18 @@ GEMM_INLINE void gemm_one(const gemm_choice *choice, size_t rows, size_t i, size
     }
 }
 
+/* Floats from a packed panel of A, which a_m = 0 stands for, to the next, and its strides; 0 where
+ * A is in place. */
+GEMM_INLINE size_t gemm_panel_of_a(size_t kc, size_t *a_m, size_t *a_k)
+{
+    if (*a_m != 0) {
+        return 0;
+    }
+    *a_m = 1;
+    *a_k = GEMM_MR;
+    return GEMM_MR * kc;
+}
+
 /* From a tile of `rows` rows to the next: by rows, or packed in panels of `panel` floats. */
 GEMM_INLINE size_t gemm_pass(size_t panel, size_t rows, size_t a_m)
 {
@@ -209,11 +221,7 @@ void T2K_FN(gemm_block)(size_t m, size_t n, size_t kc, const float *A, size_t a_
     float space[GEMM_ACC * VF_W];
     t2k_gemm_out own;
     out = gemm_with_space(out, &own, space);
-    const size_t a_panel = a_m == 0 ? GEMM_MR * kc : 0;
-    if (a_panel > 0) {
-        a_m = 1;
-        a_k = GEMM_MR;
-    }
+    const size_t a_panel = gemm_panel_of_a(kc, &a_m, &a_k);
     size_t j = 0;
     for (; j + GEMM_NR <= n; j += GEMM_NR, B += b_panel) {
         const t2k_gemm_out part = t2k_gemm_out_at(out, 0, j);

@@ -2,8 +2,8 @@
  * fc_out. A layer's choice of expert depends on the layers before it, so it is made inside, by
  * every thread alike from the same mean. */
 #include "io/error.h"
+#include "model/adaptation.h"
 #include "model/model.h"
-#include "svf/adapter.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@ struct t2_session {
     t2_workspace workspace;
     float *x; /* (tokens, E): the stream between the layers */
     int64_t x_room;
-    t2_adapter *adapter; /* where its adaptation comes from; NULL: the model alone */
+    t2_slot *slot; /* where its adaptation comes from; NULL: the model alone */
     t2_hazard *hazard;
     float *middle; /* what overlays need */
     int64_t *rows; /* (tokens) rows of the adaptation's tables */
@@ -62,7 +62,7 @@ void t2_session_destroy(t2_session *session)
 {
     if (session != NULL) {
         t2_workspace_free(&session->workspace);
-        t2_session_attach(session, NULL, NULL);
+        t2_session_take_from(session, NULL, NULL);
         free(session->x);
         free(session->middle);
         free(session->rows);
@@ -70,17 +70,14 @@ void t2_session_destroy(t2_session *session)
     }
 }
 
-t2_status t2_session_attach(t2_session *session, t2_adapter *adapter, t2_error *err)
+t2_status t2_session_take_from(t2_session *session, t2_slot *slot, t2_error *err)
 {
-    if (session == NULL || (adapter != NULL && adapter->model != session->model)) {
-        return t2_fail(err, T2_ERR_ARG, "no session, or an adapter of another model");
-    }
-    t2_hazard *hazard = adapter != NULL ? t2_hazard_create(adapter) : NULL;
-    if (adapter != NULL && hazard == NULL) {
+    t2_hazard *hazard = slot != NULL ? t2_hazard_create(slot) : NULL;
+    if (slot != NULL && hazard == NULL) {
         return t2_fail(err, T2_ERR_NOMEM, "out of memory");
     }
-    t2_hazard_destroy(session->hazard, session->adapter);
-    session->adapter = adapter;
+    t2_hazard_destroy(session->hazard, session->slot);
+    session->slot = slot;
     session->hazard = hazard;
     return T2_OK;
 }
@@ -218,7 +215,7 @@ static t2_status prepare_overlays(t2_session *session, const t2_adaptation *adap
                                   const t2_forward_args *args, t2_overlay_call *call, t2_error *err)
 {
     int64_t tokens = args->length * args->items, middle = tokens;
-    if (adaptation->adapter->model != session->model) {
+    if (adaptation->model != session->model) {
         return t2_fail(err, T2_ERR_ARG, "the adaptation is of another model");
     }
     if (!t2_multiply(&middle, adaptation->middle) ||
@@ -288,10 +285,10 @@ t2_status t2_forward(t2_session *session, const t2_forward_args *args, t2_error 
     if (status != T2_OK) {
         return status;
     }
-    if (args->adaptation != NULL || session->adapter == NULL) {
+    if (args->adaptation != NULL || session->slot == NULL) {
         return run_all(session, args, args->adaptation, err);
     }
-    const t2_adaptation *adaptation = t2_hazard_enter(session->hazard, session->adapter);
+    const t2_adaptation *adaptation = t2_hazard_enter(session->hazard, session->slot);
     status = run_all(session, args, adaptation, err);
     t2_hazard_leave(session->hazard);
     return status;

@@ -144,6 +144,7 @@ static t2_adapter *allocate(int64_t layers, const t2_factors *factors)
         return NULL;
     }
     pthread_mutex_init(&made->lock, NULL);
+    t2_slot_init(&made->slot);
     made->factors = factors;
     made->layers = calloc((size_t)layers + 1, sizeof made->layers[0]);
     made->names = calloc((size_t)layers + 1, sizeof made->names[0]);
@@ -227,7 +228,7 @@ void t2_adapter_destroy(t2_adapter *adapter)
     if (adapter == NULL) {
         return;
     }
-    t2_adapter_swap(adapter, NULL, NULL);
+    t2_slot_free(&adapter->slot);
     for (int64_t i = 0; i < adapter->layer_count; i++) {
         if (adapter->packs != NULL) {
             free(adapter->packs[i].v);
@@ -247,6 +248,26 @@ void t2_adapter_destroy(t2_adapter *adapter)
     free(adapter->layer_site);
     pthread_mutex_destroy(&adapter->lock);
     free(adapter);
+}
+
+/* ---- use --------------------------------------------------------------------------------------
+ */
+
+t2_status t2_adapter_swap(t2_adapter *adapter, t2_adaptation *adaptation, t2_error *err)
+{
+    if (adapter == NULL || (adaptation != NULL && adaptation->adapter != adapter)) {
+        return t2_fail(err, T2_ERR_ARG, "no adapter, or an adaptation of another one");
+    }
+    t2_slot_swap(&adapter->slot, adaptation);
+    return T2_OK;
+}
+
+t2_status t2_session_attach(t2_session *session, t2_adapter *adapter, t2_error *err)
+{
+    if (session == NULL || (adapter != NULL && adapter->model != t2_session_model(session))) {
+        return t2_fail(err, T2_ERR_ARG, "no session, or an adapter of another model");
+    }
+    return t2_session_take_from(session, adapter != NULL ? &adapter->slot : NULL, err);
 }
 
 /* ---- packed factors ------------------------------------------------------------------------- */

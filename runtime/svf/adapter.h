@@ -2,6 +2,7 @@
 #ifndef T2_SVF_ADAPTER_H
 #define T2_SVF_ADAPTER_H
 
+#include "model/adaptation.h"
 #include "model/model.h"
 #include "svf/expert.h"
 
@@ -22,12 +23,6 @@ typedef struct t2_layer_packs {
     void *u[T2_OVERLAY_PARTS]; /* (r, m) of each site */
 } t2_layer_packs;
 
-/* A session's announcement of what it is computing with, so that it is not released meanwhile. */
-typedef struct t2_hazard {
-    _Atomic(struct t2_adaptation *) in_use;
-    struct t2_hazard *next;
-} t2_hazard;
-
 struct t2_adapter {
     const t2_model *model; /* NULL: layers of the caller's own */
     const t2_factors *factors;
@@ -39,27 +34,8 @@ struct t2_adapter {
     t2_site *sites;      /* by layer, then first output */
     int64_t *layer_site; /* (layer_count + 1): sites of layer i are [i], ... [i + 1] - 1 */
     t2_layer_packs *packs;
-    _Atomic(struct t2_adaptation *) current;
-    pthread_mutex_t lock; /* of packs, and of the two lists */
-    t2_hazard *hazards;
-    struct t2_adaptation *retired;
-};
-
-struct t2_adaptation {
-    atomic_long references;
-    const t2_adapter *adapter;
-    struct t2_adaptation *next_retired;
-    uint64_t tag;
-    int64_t rows;
-    int one_row;                 /* something was rebuilt: rows of a call cannot differ */
-    const t2_overlay **overlays; /* by layer; NULL: the base's own product */
-    t2_overlay *storage;         /* (layer_count) */
-    void **owned;                /* blocks to free() */
-    size_t owned_count, owned_room;
-    int64_t middle; /* largest `mid` */
-    int64_t plan_count;
-    t2_plan_entry *plan;
-    size_t bytes;
+    pthread_mutex_t lock; /* of packs */
+    t2_slot slot;         /* sessions take their adaptation from it */
 };
 
 /* Sites of a layer. */
@@ -91,13 +67,9 @@ t2_status t2_overlay_build(t2_adaptation *adaptation, int64_t layer, t2_way way,
 t2_status t2_overlay_add_channel(t2_adaptation *adaptation, int64_t layer, const float *scale,
                                  t2_error *err);
 
-/* An adaptation of `rows` experts that changes nothing yet; and back to that. */
+/* An adaptation of `rows` experts that changes nothing yet. */
 t2_status t2_adaptation_empty(const t2_adapter *adapter, int64_t rows, t2_adaptation **adaptation,
                               t2_error *err);
-void t2_adaptation_clear(t2_adaptation *adaptation);
-
-/* Memory that the adaptation frees at its end; NULL: out of memory. */
-void *t2_adaptation_alloc(t2_adaptation *adaptation, int64_t count, size_t size);
 
 /* ---- planning (plan.c) ---------------------------------------------------------------------- */
 
@@ -108,19 +80,5 @@ t2_way t2_plan_choose(const double cost[3]);
 t2_status t2_plan_measure(const t2_adapter *adapter, int64_t layer, const t2_site_scales *scales,
                           int64_t rows, int64_t components, const t2_workload *workload,
                           double cost[3], t2_error *err);
-
-/* ---- calls (swap.c) ------------------------------------------------------------------------- */
-
-/* A session's place for announcements; the session's forward pass uses no lock. */
-t2_hazard *t2_hazard_create(t2_adapter *adapter);
-void t2_hazard_destroy(t2_hazard *hazard, t2_adapter *adapter);
-
-/* What a call computes with (NULL: the base): announced until t2_hazard_leave(). */
-t2_adaptation *t2_hazard_enter(t2_hazard *hazard, t2_adapter *adapter);
-void t2_hazard_leave(t2_hazard *hazard);
-
-/* Checks expert_rows (count of them, or NULL) and writes them as rows of the tables: 0 the base. */
-t2_status t2_adaptation_rows_of(const t2_adaptation *adaptation, int64_t count,
-                                const int64_t *expert_rows, int64_t *rows, t2_error *err);
 
 #endif

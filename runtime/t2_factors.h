@@ -79,6 +79,7 @@ typedef struct t2_svd_progress {
     int64_t m, n, r;     /* of it */
     double residual, orthogonality;
     double seconds;        /* its time */
+    double lapack_seconds; /* LAPACK's share of it; 0 where it was found finished */
     double elapsed, left;  /* of the whole run; left < 0: not known yet */
     int kept;              /* it was found finished */
     uint64_t bytes_needed; /* on the disk, as estimated; of the first call (done = 0) */

@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define MAX_RESIDUAL 1e-5 /* of factors in float, uncut: rounding leaves some 3e-8 */
 
@@ -228,6 +229,13 @@ static void transpose(const double *w, int64_t m, int64_t n, double *to)
     }
 }
 
+double t2_svd_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 /* Fills x from w; falls back to the slower routine. */
 static t2_status factorise(const char *name, int64_t m, int64_t n, const double *w,
                            t2_routine first, const views *x, t2_decomposition *out, t2_error *err)
@@ -241,12 +249,14 @@ static t2_status factorise(const char *name, int64_t m, int64_t n, const double 
         } else {
             memcpy(x->a, w, (size_t)(m * n) * sizeof *w);
         }
+        const double start = t2_svd_now();
         t2_status status = t2_lapack_svd(routine, m > n ? m : n, m > n ? n : m, x->a, x->x, x->s,
                                          x->yt, x->lapack, &converged, &inner);
         if (status != T2_OK) {
             return t2_fail(err, status, "%s: %s", t2_show(shown, name), inner.message);
         }
         if (converged) {
+            out->lapack_seconds = t2_svd_now() - start;
             out->routine = routine;
             return T2_OK;
         }

@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MAX_JOBS 64        /* OpenBLAS as Debian builds it serves no more callers at a time */
@@ -43,13 +42,6 @@ typedef struct svd_run {
     t2_status status;
     t2_error err;
 } svd_run;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Proportional to the operations of a decomposition. */
 static double work_of(const t2_matrix *matrix)
@@ -181,6 +173,7 @@ static t2_status do_matrix(svd_run *run, const t2_matrix *matrix, svd_part *part
         progress->r = d.r;
         progress->residual = d.residual;
         progress->orthogonality = d.orthogonality;
+        progress->lapack_seconds = d.lapack_seconds;
         status = write_part(run, matrix, part, &d, err);
     }
     t2_decomposition_free(&d);
@@ -195,7 +188,7 @@ static void report(svd_run *run, t2_svd_progress *progress)
 {
     progress->done = run->done;
     progress->count = run->matrices.count;
-    progress->elapsed = now() - run->start;
+    progress->elapsed = t2_svd_now() - run->start;
     progress->left = run->work_left <= 0.0  ? 0.0
                      : run->work_done > 0.0 ? progress->elapsed * run->work_left / run->work_done
                                             : -1.0;
@@ -227,9 +220,9 @@ static void *job(void *arg)
         const t2_matrix *matrix = &run->matrices.list[index];
         t2_svd_progress progress = {.name = matrix->name, .m = matrix->m, .n = matrix->n};
         t2_error err = {T2_OK, ""};
-        double start = now();
+        double start = t2_svd_now();
         t2_status status = do_matrix(run, matrix, &run->parts_list[index], &space, &progress, &err);
-        progress.seconds = now() - start;
+        progress.seconds = t2_svd_now() - start;
         pthread_mutex_lock(&run->lock);
         if (status == T2_OK) {
             finish(run, matrix, &progress);
@@ -409,7 +402,7 @@ static t2_status execute(svd_run *run, t2_error *err)
     if (status != T2_OK) {
         return status;
     }
-    run->start = now();
+    run->start = t2_svd_now();
     report(run, &first);
     if (!run->stop) {
         do_all(run);

@@ -95,6 +95,7 @@ typedef struct t2_decomposition {
     float *S; /* (r) */
     float *V; /* (n, r) */
     double residual, orthogonality;
+    double lapack_seconds; /* of the routine that converged */
     t2_routine routine;
 } t2_decomposition;
 
@@ -103,6 +104,9 @@ typedef struct t2_svd_options {
     double energy; /* 0: all */
     int bf16;
 } t2_svd_options;
+
+/* Seconds of a clock that only runs forward. */
+double t2_svd_now(void);
 
 /* Of w (m, n), which is destroyed. `name` stands in messages. `first` is the routine to begin
  * with. */

@@ -35,6 +35,7 @@ expect 0 't2: 18 matrices|LAPACK|18 of 18: |residual|0:00 left' "$t2" svd "$char
 stdout_has 'layers.2.attention.in_proj_weight.v'
 stdout_has '18 matrices, 0.889 MB, largest residual'
 stdout_has 'factors '
+stdout_has 'LAPACK 0.'
 absent "$f.parts"
 expect 0 '' "$t2" inspect "$f"
 stdout_has 'layers.0.feed_forward.2.weight.V'
@@ -46,6 +47,58 @@ expect 0 '' "$t2" svd "$chars" -o "$dir/bf16.safetensors" --store bf16 --quiet -
     --energy 0.9 --modules 'layers.0.*.q'
 stdout_has '"name":"layers.0.attention.in_proj_weight.q","m":64,"n":64,"r":8,'
 stdout_has '"kept":false,"bytes":2080}]}'
+
+# ---- names of other models -------------------------------------------------------------------
+# names_model FILE NAME=OUTPUTSxINPUTS...: a safetensors file of small matrices.
+names_model() {
+    python3 - "$@" <<'END'
+import json, random, struct, sys
+header, data = {}, b""
+random.seed(1)
+for item in sys.argv[2:]:
+    name, shape = item.split("=")
+    m, n = map(int, shape.split("x"))
+    values = struct.pack(f"<{m * n}f", *(random.gauss(0, 1) for _ in range(m * n)))
+    offsets = [len(data), len(data) + len(values)]
+    header[name] = {"dtype": "F32", "shape": [m, n], "data_offsets": offsets}
+    data += values
+text = json.dumps(header).encode()
+text += b" " * (-len(text) % 8)
+open(sys.argv[1], "wb").write(struct.pack("<Q", len(text)) + text + data)
+END
+}
+bert='encoder.layer.0'
+names_model "$dir/bert" embeddings.word_embeddings.weight=20x6 pooler.dense.weight=6x6 \
+    $bert.attention.self.query.weight=6x6 $bert.attention.self.key.weight=6x6 \
+    $bert.attention.self.value.weight=6x6 $bert.attention.output.dense.weight=6x6 \
+    $bert.intermediate.dense.weight=12x6 $bert.output.dense.weight=6x12
+expect 0 't2: 6 matrices' "$t2" svd "$dir/bert" -o "$dir/n"
+expect 0 't2: 2 matrices' "$t2" svd "$dir/bert" -o "$dir/n" --modules mlp
+stdout_has "$bert.output.dense.weight "
+expect 0 't2: 4 matrices' "$t2" svd "$dir/bert" -o "$dir/n" --modules attention
+expect 0 't2: 8 matrices' "$t2" svd "$dir/bert" -o "$dir/n" --modules all
+llama='model.layers.0'
+names_model "$dir/llama" model.embed_tokens.weight=20x6 \
+    $llama.self_attn.q_proj.weight=6x6 $llama.self_attn.k_proj.weight=2x6 \
+    $llama.self_attn.v_proj.weight=2x6 $llama.self_attn.o_proj.weight=6x6 \
+    $llama.mlp.gate_proj.weight=16x6 $llama.mlp.up_proj.weight=16x6 $llama.mlp.down_proj.weight=6x16
+expect 0 't2: 7 matrices' "$t2" svd "$dir/llama" -o "$dir/n"
+expect 0 't2: 3 matrices' "$t2" svd "$dir/llama" -o "$dir/n" --modules mlp
+names_model "$dir/gpt2" wte.weight=20x6 h.0.attn.c_attn.weight=6x18 h.0.attn.c_proj.weight=6x6 \
+    h.0.mlp.c_fc.weight=6x24 h.0.mlp.c_proj.weight=24x6
+expect 0 't2: 6 matrices|h.0.mlp.c_fc.weight 24 x 6' "$t2" svd "$dir/gpt2" -o "$dir/n"
+
+minilm=build/models/minilm
+if [ -e $minilm/model.safetensors ]; then
+    expect 0 't2: 36 matrices' "$t2" svd $minilm -o "$dir/minilm"
+    stdout_has '36 matrices, 63.756 MB, largest residual 4.'
+    expect 0 '' "$t2" svd $minilm/model.safetensors -o "$dir/minilm2" --quiet --jobs 1
+    same_files "$dir/minilm" "$dir/minilm2" 'MiniLM, folder and file'
+    expect 0 '' "$t2" expert new --factors "$dir/minilm" --random 0.3 -o "$dir/e"
+    expect 0 '' "$t2" expert merge --model $minilm --factors "$dir/minilm" -o "$dir/merged" "$dir/e"
+else
+    skip 7 'MiniLM is not there: make models'
+fi
 
 # ---- interrupted ----------------------------------------------------------------------------
 m=$dir/model

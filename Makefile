@@ -115,7 +115,7 @@ BENCH_UNITS := $(filter $(B)/tests/test_bench%,$(UNITS))
 
 .DEFAULT_GOAL := all
 .PHONY: all lib run test test-isa test-emulated test-exhaustive test-asan test-ubsan test-tsan test-units \
-        test-programs bench bench-full bench-targets bench-readme bench-performance mca peers models audit install uninstall format format-check deps deps-run deps-test deps-bench \
+        test-programs bench bench-full bench-targets bench-readme bench-performance bench-experts mca peers models audit install uninstall format format-check deps deps-run deps-test deps-bench \
         clean help FORCE
 .DELETE_ON_ERROR:
 
@@ -129,6 +129,7 @@ help:
 	@echo 'make bench          time the kernels, under a minute (BENCH_ARGS=... goes to the benchmark)'
 	@echo 'make bench-full     everything, half an hour: a JSON file and a page below build/bench'
 	@echo 'make bench-targets  what targets are set for, 40 minutes: a JSON file and a table'
+	@echo 'make bench-experts  the targets of experts: tables, figures and pictures below build/bench/experts'
 	@echo 'make bench-readme   the table in README.md again, from bench/results/targets'
 	@echo 'make bench-performance  docs/targets.md and the picture of docs/performance.md, from bench/results/targets'
 	@echo 'make mca            what llvm-mca (LLVM 19) says of the hot loops, a table; ARCH=aarch64: NEON'
@@ -153,7 +154,7 @@ endif
 ifneq ($(filter test test-isa test-emulated test-asan test-ubsan test-tsan,$(MAKECMDGOALS)),)
 FIRST += deps-test
 endif
-ifneq ($(filter bench bench-full bench-targets bench-readme bench-performance,$(MAKECMDGOALS)),)
+ifneq ($(filter bench bench-full bench-targets bench-readme bench-performance bench-experts,$(MAKECMDGOALS)),)
 FIRST += deps-bench
 endif
 ifneq ($(ARCH),$(HOST_ARCH))
@@ -208,6 +209,15 @@ bench-targets: $(BENCH_PROGRAM)
 	@$(B)/t2bench run --targets --json $(BENCH_DIR)/targets $(BENCH_ARGS)
 	@$(B)/t2bench report --targets $(BENCH_DIR)/targets/*.json > $(BENCH_DIR)/targets.md
 	@echo '$(BENCH_DIR)/targets.md has the table'
+# Kernels beside PyTorch and each other, then what programs call, on one thread.
+EXPERT_CASES := ^(svd_rebuild|svd_rebuild_dense|expert_rebuild|sgemm_nt)/.*/(384x384x384|1536x384x384|576x576x576|192x576x192|1536x576x576|4096x4096x4096)/|^(expert|expert_rows|expert_turns)/
+bench-experts: $(BENCH_PROGRAM)
+	@mkdir -p $(BENCH_DIR)/experts
+	@$(B)/t2bench run --targets --filter '$(EXPERT_CASES)' --peers torch --threads 1 --repetitions 7 \
+	    --json $(BENCH_DIR)/experts/kernels.json --md $(BENCH_DIR)/experts/kernels.md $(BENCH_ARGS)
+	@$(B)/t2bench report --targets $(BENCH_DIR)/experts/kernels.json | \
+	    sed -n '/^| row /,+1p; /^| 1[34] /p; /^\*\*/s/: .*/:/p' > $(BENCH_DIR)/experts/kernel-targets.md
+	@$(B)/t2bench experts all --dir $(BENCH_DIR)/experts --threads 1
 bench-performance: $(BENCH_PROGRAM)
 	@$(B)/t2bench report --targets-into docs/targets.md bench/results/targets/*.json
 	@$(B)/t2bench report --roofline docs/roofline.svg $(firstword $(sort $(wildcard bench/results/targets/*.json)))

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* getopt_long */
 #include "experts.h"
 
+#include "limits.h"
 #include "options.h"
 #include "problem.h"
 #include "svf_case.h"
@@ -206,14 +207,18 @@ double experts_median(double *x, int count)
 /* ---- the subcommand -------------------------------------------------------------------------- */
 
 static const char help[] =
-    "usage: t2bench experts rows|plan|swap [--csv FILE] [--svg FILE] [--threads N]\n"
+    "usage: t2bench experts switch|rows|plan|swap [--csv FILE] [--svg FILE] [--threads N]\n"
+    "       t2bench experts all --dir FOLDER [--threads N]\n"
     "Measures experts as a program uses them, on layers with random factors:\n"
+    "  switch     all 36 matrices of MiniLM rebuilt for another expert, against plain products\n"
     "  rows       a stack of the layers of SmolLM2-135M: rows with one expert, with an expert\n"
     "             each, and each expert's rows in turn on rebuilt weights\n"
     "  plan       the way that is chosen by constants and by measuring, against the best one, "
     "over\n"
     "             a grid of shapes, rows and changes of experts\n"
     "  swap       how long a change of experts takes, alone and while a thread computes; memory\n"
+    "  all        all of these: NAME.csv, NAME.svg and the table targets.md in a folder\n"
+    "  --dir FOLDER that folder, which exists\n"
     "  --csv FILE the figures as comma-separated values\n"
     "  --svg FILE a picture of them (rows, plan)\n"
     "  --threads N  of the kernels; default: all\n"
@@ -234,17 +239,16 @@ int experts_write(const char *path, const t2_text *text)
 }
 
 struct experts_options {
-    const char *csv, *svg;
+    const char *csv, *svg, *dir;
     int threads, help;
 };
 
 static int parse(struct experts_options *o, int argc, char **argv)
 {
-    static const struct option known[] = {{"csv", required_argument, NULL, 'c'},
-                                          {"svg", required_argument, NULL, 's'},
-                                          {"threads", required_argument, NULL, 't'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option known[] = {
+        {"csv", required_argument, NULL, 'c'}, {"dir", required_argument, NULL, 'd'},
+        {"svg", required_argument, NULL, 's'}, {"threads", required_argument, NULL, 't'},
+        {"help", no_argument, NULL, 'h'},      {NULL, 0, NULL, 0}};
     int c;
     opterr = 0;
     optind = 1;
@@ -253,6 +257,9 @@ static int parse(struct experts_options *o, int argc, char **argv)
         switch (c) {
         case 'c':
             o->csv = optarg;
+            break;
+        case 'd':
+            o->dir = optarg;
             break;
         case 's':
             o->svg = optarg;
@@ -274,39 +281,96 @@ static int parse(struct experts_options *o, int argc, char **argv)
     return 0;
 }
 
+void experts_target(t2_text *table, const char *what, double value, enum experts_bound bound,
+                    double limit)
+{
+    const int met = bound == EXPERTS_AT_MOST ? value <= limit : value >= limit;
+    t2_text_printf(table, "| %s | %.4g | %s %g | %s |\n", what, value,
+                   bound == EXPERTS_AT_MOST ? "<=" : ">=", limit, met ? "yes" : "**no**");
+}
+
+struct part {
+    const char *name;
+    int (*measure)(t2_text *csv, t2_text *svg, t2_text *table);
+    int picture;
+};
+static const struct part parts[] = {{"switch", experts_switch, 0},
+                                    {"rows", experts_rows, 1},
+                                    {"swap", experts_swap, 0},
+                                    {"plan", experts_plan, 1}};
+enum { PARTS = sizeof parts / sizeof parts[0] };
+
+static int run_part(const struct part *part, const char *csv_path, const char *svg_path,
+                    t2_text *table)
+{
+    t2_text csv = {0}, svg = {0};
+    int status = part->measure(&csv, svg_path != NULL ? &svg : NULL, table);
+    if (status == 0 && csv_path != NULL) {
+        status = experts_write(csv_path, &csv);
+    }
+    if (status == 0 && svg_path != NULL) {
+        status = experts_write(svg_path, &svg);
+    }
+    t2_text_free(&csv);
+    t2_text_free(&svg);
+    return status;
+}
+
+/* Every part, with its files and targets.md in a folder. */
+static int run_all(const char *folder, t2_text *table)
+{
+    char csv[1024], svg[1024], path[1024];
+    const char *isa = "";
+    t2k_isa_info info;
+    for (int i = 0; t2k_isa_get(i, &info) == T2K_OK; i++) {
+        isa = info.active ? info.name : isa;
+    }
+    json_t *machine = bench_machine_json(0);
+    const char *name = json_string_value(json_object_get(machine, "name"));
+    t2_text_printf(table, "%s, %s, %d thread%s:\n\n", name != NULL ? name : "unknown CPU", isa,
+                   t2k_get_num_threads(), t2k_get_num_threads() == 1 ? "" : "s");
+    t2_text_str(table, "| what | measured | target | met |\n|--|--|--|--|\n");
+    json_decref(machine);
+    int status = 0;
+    for (int i = 0; i < PARTS && status == 0; i++) {
+        snprintf(csv, sizeof csv, "%s/%s.csv", folder, parts[i].name);
+        snprintf(svg, sizeof svg, "%s/%s.svg", folder, parts[i].name);
+        status = run_part(&parts[i], csv, parts[i].picture ? svg : NULL, table);
+    }
+    snprintf(path, sizeof path, "%s/targets.md", folder);
+    return status == 0 ? experts_write(path, table) : status;
+}
+
 int experts_main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        int (*measure)(t2_text *csv, t2_text *svg);
-        int picture;
-    } parts[] = {{"rows", experts_rows, 1}, {"plan", experts_plan, 1}, {"swap", experts_swap, 0}};
-    struct experts_options o = {NULL, NULL, 0, 0};
+    struct experts_options o = {NULL, NULL, NULL, 0, 0};
     int status = parse(&o, argc, argv);
     if (status != 0 || o.help) {
         fputs(o.help ? help : "", stdout);
         return status;
     }
-    size_t part = 0;
-    while (part < 3 && (optind >= argc || strcmp(argv[optind], parts[part].name) != 0)) {
+    const int all = optind + 1 == argc && strcmp(argv[optind], "all") == 0;
+    int part = 0;
+    while (part < PARTS && (optind >= argc || strcmp(argv[optind], parts[part].name) != 0)) {
         part++;
     }
-    if (part == 3 || optind + 1 != argc || (o.svg != NULL && !parts[part].picture)) {
-        return bench_usage_error("experts: expected one of rows, plan, swap; see --help");
+    if ((part == PARTS && !all) || optind + 1 != argc ||
+        (o.svg != NULL && (all || !parts[part].picture))) {
+        return bench_usage_error(
+            "experts: expected one of switch, rows, swap, plan, all; see --help");
+    }
+    if (all != (o.dir != NULL) || (all && o.csv != NULL)) {
+        return bench_usage_error("experts: --dir goes with all, and nothing else does");
     }
     if (t2k_init() != T2K_OK || t2k_set_num_threads(o.threads) != T2K_OK) {
         fprintf(stderr, "t2bench: experts: %s\n", t2k_isa_error());
         return 1;
     }
-    t2_text csv = {0}, svg = {0};
-    status = parts[part].measure(&csv, o.svg != NULL ? &svg : NULL);
-    if (status == 0 && o.csv != NULL) {
-        status = experts_write(o.csv, &csv);
+    t2_text table = {0};
+    status = all ? run_all(o.dir, &table) : run_part(&parts[part], o.csv, o.svg, &table);
+    if (status == 0 && !table.failed) {
+        fwrite(table.data, 1, table.size, stdout);
     }
-    if (status == 0 && o.svg != NULL) {
-        status = experts_write(o.svg, &svg);
-    }
-    t2_text_free(&csv);
-    t2_text_free(&svg);
+    t2_text_free(&table);
     return status == 0 ? 0 : 1;
 }

@@ -48,10 +48,16 @@ double experts_median(double *x, int count); /* sorts x */
 /* Writes a text to a file; 0, or -1 after a message. */
 int experts_write(const char *path, const t2_text *text);
 
-/* The parts: 0, or -1 after a message. svg may be NULL. */
-int experts_rows(t2_text *csv, t2_text *svg);
-int experts_plan(t2_text *csv, t2_text *svg);
-int experts_swap(t2_text *csv, t2_text *svg);
+/* Adds a line of the table of targets: what was measured, and whether it is within the limit. */
+enum experts_bound { EXPERTS_AT_MOST, EXPERTS_AT_LEAST };
+void experts_target(t2_text *table, const char *what, double value, enum experts_bound bound,
+                    double limit);
+
+/* The parts: 0, or -1 after a message. svg may be NULL; table: of targets. */
+int experts_switch(t2_text *csv, t2_text *svg, t2_text *table);
+int experts_rows(t2_text *csv, t2_text *svg, t2_text *table);
+int experts_plan(t2_text *csv, t2_text *svg, t2_text *table);
+int experts_swap(t2_text *csv, t2_text *svg, t2_text *table);
 
 /* ---- pictures (experts_plot.c) --------------------------------------------------------------- */
 

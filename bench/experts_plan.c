@@ -158,7 +158,8 @@ static void put_cells(const struct grid *g, t2_text *csv)
     }
 }
 
-static void put_summary(const char *name, const struct experts_mark *marks, int count)
+static void put_summary(const char *name, const struct experts_mark *marks, int count,
+                        t2_text *table)
 {
     double over[CELLS];
     int near = 0;
@@ -169,6 +170,9 @@ static void put_summary(const char *name, const struct experts_mark *marks, int 
     double median = experts_median(over, count);
     printf("%-6s %9.1f %% %10.3f %10.3f %10.3f\n", name, 100.0 * near / count, median,
            over[(int)(0.95 * (count - 1))], over[count - 1]);
+    char what[80];
+    snprintf(what, sizeof what, "%s: %% of %d cells within 10 %% of the best way", name, count);
+    experts_target(table, what, 100.0 * near / count, EXPERTS_AT_LEAST, 95.0);
 }
 
 static void put_picture(const struct grid *g, t2_text *svg)
@@ -187,7 +191,7 @@ static void put_picture(const struct grid *g, t2_text *svg)
     experts_plot_grid(svg, lines, LINES, columns, COLUMNS, g->plan, g->measured, g->count);
 }
 
-int experts_plan(t2_text *csv, t2_text *svg)
+int experts_plan(t2_text *csv, t2_text *svg, t2_text *table)
 {
     struct grid *g = calloc(1, sizeof *g);
     const size_t numbers = MOST_ROWS * 2000;
@@ -206,8 +210,8 @@ int experts_plan(t2_text *csv, t2_text *svg)
         put_cells(g, csv);
         printf("%d cells; cost of the choice over that of the best of three ways\n", g->count);
         printf("%-6s %11s %10s %10s %10s\n", "", "within 10 %", "median", "95 %", "worst");
-        put_summary("plan", g->plan, g->count);
-        put_summary("auto", g->measured, g->count);
+        put_summary("plan", g->plan, g->count, table);
+        put_summary("auto", g->measured, g->count, table);
         if (svg != NULL) {
             put_picture(g, svg);
         }

@@ -1,5 +1,6 @@
 /* Pictures of t2bench experts (SVG, light or dark as the reader has it). */
 #include "experts.h"
+#include "panel.h"
 
 #include <math.h>
 
@@ -31,34 +32,19 @@ static void begin(t2_text *svg, int width, int height, const char *title)
 
 enum { PANEL = 480, TOP = 56, BOTTOM = 360, LEFT = 58, HEIGHT = 430 };
 
-struct panel {
-    t2_text *svg;
-    double left, right, x_low, x_high, y_low, y_high;
-};
-
-static double x_of(const struct panel *p, double x)
-{
-    return p->left + (p->right - p->left) * log(x / p->x_low) / log(p->x_high / p->x_low);
-}
-
-static double y_of(const struct panel *p, double y)
-{
-    return BOTTOM - (BOTTOM - TOP) * log(y / p->y_low) / log(p->y_high / p->y_low);
-}
-
 static void put_axes(const struct panel *p, const struct experts_chart *chart)
 {
     for (int i = 0; i < chart->points; i++) {
-        double at = x_of(p, chart->x[i]);
+        double at = panel_x(p, chart->x[i]);
         t2_text_printf(p->svg, "<path class=\"grid\" d=\"M%.1f %dV%d\"/>", at, TOP, BOTTOM);
         t2_text_printf(p->svg, "<text class=\"soft middle\" x=\"%.1f\" y=\"%d\">%g</text>\n", at,
                        BOTTOM + 17, chart->x[i]);
     }
     for (double y = p->y_low; y <= 1.001 * p->y_high; y *= 10.0) {
-        t2_text_printf(p->svg, "<path class=\"grid\" d=\"M%.1f %.1fH%.1f\"/>", p->left, y_of(p, y),
-                       p->right);
+        t2_text_printf(p->svg, "<path class=\"grid\" d=\"M%.1f %.1fH%.1f\"/>", p->left,
+                       panel_y(p, y), p->right);
         t2_text_printf(p->svg, "<text class=\"soft end\" x=\"%.1f\" y=\"%.1f\">%g</text>\n",
-                       p->left - 6.0, y_of(p, y) + 4.0, 1e3 * y);
+                       p->left - 6.0, panel_y(p, y) + 4.0, 1e3 * y);
     }
     t2_text_printf(p->svg, "<text class=\"title\" x=\"%.1f\" y=\"22\">%s</text>", p->left,
                    chart->title);
@@ -72,16 +58,16 @@ static void put_line(const struct panel *p, const struct experts_chart *chart, i
     const double *y = chart->y + line * chart->points;
     t2_text_printf(p->svg, "<path class=\"l%d\" d=\"", line);
     for (int i = 0; i < chart->points; i++) {
-        t2_text_printf(p->svg, "%s%.1f %.1f", i == 0 ? "M" : "L", x_of(p, chart->x[i]),
-                       y_of(p, y[i]));
+        t2_text_printf(p->svg, "%s%.1f %.1f", i == 0 ? "M" : "L", panel_x(p, chart->x[i]),
+                       panel_y(p, y[i]));
     }
     t2_text_str(p->svg, "\"/>\n");
     for (int i = 0; i < chart->points; i++) {
         t2_text_printf(p->svg,
                        "<circle class=\"c%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"><title>%s, %g: "
                        "%.4g ms</title></circle>\n",
-                       line, x_of(p, chart->x[i]), y_of(p, y[i]), chart->names[line], chart->x[i],
-                       1e3 * y[i]);
+                       line, panel_x(p, chart->x[i]), panel_y(p, y[i]), chart->names[line],
+                       chart->x[i], 1e3 * y[i]);
     }
 }
 
@@ -99,10 +85,15 @@ void experts_plot_lines(t2_text *svg, const struct experts_chart *charts, int co
     begin(svg, PANEL * count + 20, HEIGHT, "Rows with experts of their own");
     for (int c = 0; c < count; c++) {
         const struct experts_chart *chart = &charts[c];
-        const struct panel p = {
-            svg,         (double)(LEFT + PANEL * c),  (double)(PANEL * (c + 1) - 10),
-            chart->x[0], chart->x[chart->points - 1], low,
-            high};
+        const struct panel p = {.svg = svg,
+                                .left = (double)(LEFT + PANEL * c),
+                                .right = (double)(PANEL * (c + 1) - 10),
+                                .top = TOP,
+                                .bottom = BOTTOM,
+                                .x_low = chart->x[0],
+                                .x_high = chart->x[chart->points - 1],
+                                .y_low = low,
+                                .y_high = high};
         put_axes(&p, chart);
         for (int line = 0; line < chart->lines; line++) {
             put_line(&p, chart, line);

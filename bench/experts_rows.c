@@ -80,7 +80,7 @@ static int measure(const struct heterogeneous *h, int64_t rows, int64_t count, d
     return status;
 }
 
-static int measure_all(const struct heterogeneous *h, t2_text *csv, t2_text *svg)
+static int measure_all(const struct heterogeneous *h, t2_text *csv, t2_text *svg, t2_text *table)
 {
     static const char *const names[] = {"factored, one expert", "factored, an expert a row",
                                         "rebuilt in turn"};
@@ -95,6 +95,12 @@ static int measure_all(const struct heterogeneous *h, t2_text *csv, t2_text *svg
         status = measure(h, rows, count, out);
         if (status != 0) {
             break;
+        }
+        if (i < SIZES && rows == SHARED) {
+            experts_target(table, "32 rows with 32 experts, over 32 with one", out[EACH] / out[ONE],
+                           EXPERTS_AT_MOST, 1.1);
+            experts_target(table, "32 experts rebuilt in turn, over 32 rows with 32 experts",
+                           out[TURNS] / out[EACH], EXPERTS_AT_LEAST, 20.0);
         }
         if (i < SIZES) {
             x[i] = (double)rows;
@@ -119,7 +125,7 @@ static int measure_all(const struct heterogeneous *h, t2_text *csv, t2_text *svg
     return status;
 }
 
-int experts_rows(t2_text *csv, t2_text *svg)
+int experts_rows(t2_text *csv, t2_text *svg, t2_text *table)
 {
     struct heterogeneous *h = calloc(1, sizeof *h);
     int status = h == NULL ? -1
@@ -138,7 +144,7 @@ int experts_rows(t2_text *csv, t2_text *svg)
         for (size_t i = 0; i < numbers; i++) {
             h->x[i] = (float)(i % 17) - 8.0f;
         }
-        status = measure_all(h, csv, svg);
+        status = measure_all(h, csv, svg, table);
         experts_release(h->expert, MOST_ROWS);
     }
     free(h->x);

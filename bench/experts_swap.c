@@ -3,6 +3,7 @@
 #include "experts.h"
 #include "ops.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -39,7 +40,7 @@ static void *call_on(void *arg)
 
 /* SWAPS changes between two adaptations, `pause` seconds apart. */
 static int swap_on(t2_adapter *adapter, t2_adaptation *const *two, const char *name,
-                   const struct caller *caller, double pause, t2_text *csv)
+                   const struct caller *caller, double pause, t2_text *csv, t2_text *table)
 {
     double *seconds = malloc(SWAPS * sizeof *seconds);
     int status = seconds != NULL ? 0 : -1;
@@ -63,6 +64,9 @@ static int swap_on(t2_adapter *adapter, t2_adaptation *const *two, const char *n
                1e9 * seconds[SWAPS - 1]);
         t2_text_printf(csv, "%s,%.0f,%.0f,%.0f\n", name, 1e9 * median, 1e9 * most,
                        1e9 * seconds[SWAPS - 1]);
+        char what[80];
+        snprintf(what, sizeof what, "swap, %s: microseconds (median)", name);
+        experts_target(table, what, 1e6 * median, EXPERTS_AT_MOST, 5.0);
     }
     if (caller != NULL && status == 0) {
         printf("  %d forward passes of %d x %d meanwhile\n", (int)caller->calls, LENGTH, ITEMS);
@@ -72,7 +76,7 @@ static int swap_on(t2_adapter *adapter, t2_adaptation *const *two, const char *n
 }
 
 static int swap_in_calls(t2_adapter *adapter, t2_adaptation *const *two, t2_session *session,
-                         t2_text *csv)
+                         t2_text *csv, t2_text *table)
 {
     struct caller *caller = calloc(1, sizeof *caller);
     pthread_t thread;
@@ -82,7 +86,7 @@ static int swap_in_calls(t2_adapter *adapter, t2_adaptation *const *two, t2_sess
     caller->session = session;
     int status = pthread_create(&thread, NULL, call_on, caller) == 0 ? 0 : -1;
     if (status == 0) {
-        status = swap_on(adapter, two, "a thread computes", caller, PAUSE, csv);
+        status = swap_on(adapter, two, "a thread computes", caller, PAUSE, csv, table);
         atomic_store(&caller->stop, 1);
         pthread_join(thread, NULL);
         status = caller->status == T2_OK ? status : -1;
@@ -92,7 +96,7 @@ static int swap_in_calls(t2_adapter *adapter, t2_adaptation *const *two, t2_sess
 }
 
 /* The notebook's model, whose experts scale outputs. */
-static int measure_swaps(t2_text *csv)
+static int measure_swaps(t2_text *csv, t2_text *table)
 {
     char text[256];
     const char *folder = bench_model_dir(text, sizeof text);
@@ -125,10 +129,10 @@ static int measure_swaps(t2_text *csv)
     }
     int result = status == T2_OK ? 0 : experts_failed("swap", &err);
     if (result == 0) {
-        result = swap_on(adapter, two, "alone", NULL, 0.0, csv);
+        result = swap_on(adapter, two, "alone", NULL, 0.0, csv, table);
     }
     if (result == 0) {
-        result = swap_in_calls(adapter, two, session, csv);
+        result = swap_in_calls(adapter, two, session, csv, table);
     }
     for (int i = 0; i < 2; i++) {
         t2_adaptation_release(two[i]);
@@ -149,7 +153,7 @@ static int measure_swaps(t2_text *csv)
 /* ---- memory ---------------------------------------------------------------------------------- */
 
 /* Of an expert, and of a further one in an adaptation; both beside 4 bytes for each component. */
-static int measure_memory(t2_text *csv)
+static int measure_memory(t2_text *csv, t2_text *table)
 {
     static const int64_t sizes[][2] = {{576, 576}, {192, 576}, {1536, 576}, {576, 1536}};
     struct expert_layers layers;
@@ -158,8 +162,10 @@ static int measure_memory(t2_text *csv)
         free(expert);
         return -1;
     }
+    const size_t before = mallinfo2().uordblks;
     int status = experts_create(&layers, 1, MANY, expert);
     if (status == 0) {
+        const double heap = (double)(mallinfo2().uordblks - before) / MANY;
         t2_adaptation *few = experts_adapt(&layers, expert, 1, T2_WAY_FACTORED, NULL);
         t2_adaptation *many = experts_adapt(&layers, expert, MANY, T2_WAY_FACTORED, NULL);
         if (few != NULL && many != NULL) {
@@ -168,10 +174,13 @@ static int measure_memory(t2_text *csv)
             const double more =
                 (double)(t2_adaptation_bytes(many) - t2_adaptation_bytes(few)) / (MANY - 1.0);
             printf("memory, %d components: %.0f bytes of values; an expert takes %.0f more, in an "
-                   "adaptation of %d %.0f more\n",
-                   (int)layers.ranks, values, one - values, MANY, more - values);
-            t2_text_printf(csv, "values,%.0f\nexpert_more,%.0f\nadaptation_more,%.0f\n", values,
-                           one - values, more - values);
+                   "adaptation of %d %.0f more; the heap grew by %.0f more for each\n",
+                   (int)layers.ranks, values, one - values, MANY, more - values, heap - values);
+            experts_target(table, "an expert's bytes of heap beside its values (1000 made)",
+                           heap - values, EXPERTS_AT_MOST, 1024.0);
+            t2_text_printf(csv,
+                           "values,%.0f\nexpert_more,%.0f\nadaptation_more,%.0f\nheap_more,%.0f\n",
+                           values, one - values, more - values, heap - values);
         } else {
             status = -1;
         }
@@ -184,10 +193,10 @@ static int measure_memory(t2_text *csv)
     return status;
 }
 
-int experts_swap(t2_text *csv, t2_text *svg)
+int experts_swap(t2_text *csv, t2_text *svg, t2_text *table)
 {
     (void)svg;
-    int status = measure_swaps(csv);
+    int status = measure_swaps(csv, table);
     bench_model_remove();
-    return status == 0 ? measure_memory(csv) : status;
+    return status == 0 ? measure_memory(csv, table) : status;
 }

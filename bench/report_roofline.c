@@ -2,6 +2,7 @@
  * over flops per byte, below the peak of its multiply-adds and the bandwidths of the caches
  * (Williams, Waterman, Patterson, CACM 52(4), 2009); and what moves bytes, over their number, below
  * what a copy of as many bytes reaches. One thread, operands hot, the ISA in use. */
+#include "panel.h"
 #include "report.h"
 
 #include <math.h>
@@ -11,22 +12,6 @@
 enum { WIDTH = 1020, HEIGHT = 470, TOP = 56, BOTTOM = 400, LEVELS = 4, FAMILIES = 8 };
 
 static const char *const level_name[LEVELS] = {"L1", "L2", "L3", "memory"};
-
-/* A panel: logarithmic axes from the low to the high corner. */
-struct panel {
-    t2_text *svg;
-    double left, right, x_low, x_high, y_low, y_high;
-};
-
-static double x_of(const struct panel *p, double x)
-{
-    return p->left + (p->right - p->left) * log(x / p->x_low) / log(p->x_high / p->x_low);
-}
-
-static double y_of(const struct panel *p, double y)
-{
-    return BOTTOM - (BOTTOM - TOP) * log(y / p->y_low) / log(p->y_high / p->y_low);
-}
 
 static const char style[] =
     "<style>"
@@ -111,14 +96,14 @@ static void put_axes(const struct panel *p, double x_step, int bytes, const char
                      const char *x_label, const char *y_label)
 {
     for (double x = p->x_low; x <= p->x_high * 1.001; x *= x_step) {
-        double at = x_of(p, x);
+        double at = panel_x(p, x);
         t2_text_printf(p->svg, "<path class=\"grid\" d=\"M%.1f %dV%d\"/>", at, TOP, BOTTOM);
         t2_text_printf(p->svg, "<text class=\"soft middle\" x=\"%.1f\" y=\"%d\">", at, BOTTOM + 17);
         put_amount(p->svg, x, bytes);
         t2_text_str(p->svg, "</text>\n");
     }
     for (double y = p->y_low; y <= p->y_high * 1.001; y *= 2.0) {
-        double at = y_of(p, y);
+        double at = panel_y(p, y);
         t2_text_printf(p->svg, "<path class=\"grid\" d=\"M%.1f %.1fH%.1f\"/>", p->left, at,
                        p->right);
         t2_text_printf(p->svg, "<text class=\"soft end\" x=\"%.1f\" y=\"%.1f\">%g</text>\n",
@@ -159,8 +144,8 @@ static int put_points(const struct panel *p, const struct report_file *file, int
         report_escape(p->svg, row->name);
         t2_text_printf(p->svg, ": %.1f %s, %.0f %% of its limit</title>", row->rate,
                        is_flops ? "GFLOP/s" : "GB/s", 100.0 * row->limit_share);
-        put_mark(p->svg, family, x_of(p, fmin(fmax(x, p->x_low), p->x_high)),
-                 y_of(p, fmin(fmax(row->rate, p->y_low), p->y_high)));
+        put_mark(p->svg, family, panel_x(p, fmin(fmax(x, p->x_low), p->x_high)),
+                 panel_y(p, fmin(fmax(row->rate, p->y_low), p->y_high)));
         t2_text_str(p->svg, "</g>\n");
     }
     return count;
@@ -178,18 +163,18 @@ static void put_roofs(const struct panel *p, const struct results *r, const char
             continue;
         }
         t2_text_printf(p->svg, "<path class=\"%s\" d=\"M%.1f %.1fL%.1f %.1f\"/>",
-                       i == 0 ? "roof" : "thin", x_of(p, low), y_of(p, low * read), x_of(p, ridge),
-                       y_of(p, fma));
+                       i == 0 ? "roof" : "thin", panel_x(p, low), panel_y(p, low * read),
+                       panel_x(p, ridge), panel_y(p, fma));
         t2_text_printf(p->svg, "<text class=\"soft\" x=\"%.1f\" y=\"%.1f\">%s</text>\n",
-                       x_of(p, low) + 14.0, y_of(p, low * read) + 9.0, level_name[i]);
+                       panel_x(p, low) + 14.0, panel_y(p, low * read) + 9.0, level_name[i]);
         t2_text_printf(
             p->svg, "<text class=\"soft end\" x=\"%.1f\" y=\"%d\">%s: read at %.0f GB/s</text>\n",
             p->right - 6.0, BOTTOM - 60 + 17 * i, level_name[i], read);
     }
     t2_text_printf(p->svg, "<path class=\"roof\" d=\"M%.1f %.1fH%.1f\"/>",
-                   x_of(p, highest > 0.0 ? fma / highest : p->x_low), y_of(p, fma), p->right);
+                   panel_x(p, highest > 0.0 ? fma / highest : p->x_low), panel_y(p, fma), p->right);
     t2_text_printf(p->svg, "<text class=\"end\" x=\"%.1f\" y=\"%.1f\">FMA ", p->right,
-                   y_of(p, fma) - 6.0);
+                   panel_y(p, fma) - 6.0);
     report_escape(p->svg, isa);
     t2_text_printf(p->svg, " %.1f GFLOP/s</text>\n", fma);
 }
@@ -219,9 +204,9 @@ static void put_steps(const struct panel *p, const struct results *r, int thread
         if (!(copy > 0.0) || to <= from) {
             continue;
         }
-        double y = y_of(p, copy), middle = (x_of(p, from) + x_of(p, to)) / 2.0;
-        t2_text_printf(p->svg, "<path class=\"roof\" d=\"M%.1f %.1fH%.1f\"/>", x_of(p, from), y,
-                       x_of(p, to));
+        double y = panel_y(p, copy), middle = (panel_x(p, from) + panel_x(p, to)) / 2.0;
+        t2_text_printf(p->svg, "<path class=\"roof\" d=\"M%.1f %.1fH%.1f\"/>", panel_x(p, from), y,
+                       panel_x(p, to));
         t2_text_printf(p->svg, "<text class=\"middle\" x=\"%.1f\" y=\"%.1f\">%s %.0f</text>\n",
                        middle, y - 6.0, level_name[i], copy);
         from = to;
@@ -247,13 +232,13 @@ int report_roofline(const struct report_file *file, t2_text *svg)
     t2_text_str(svg, style);
     t2_text_printf(svg, "<rect class=\"page\" width=\"%d\" height=\"%d\"/>\n", WIDTH, HEIGHT);
     double top = pow(2.0, ceil(log2(1.2 * fma)));
-    struct panel flops = {svg, 44.0, 490.0, 0x1p-2, 0x1p10, top / 256.0, top};
+    struct panel flops = {svg, 44.0, 490.0, TOP, BOTTOM, 0x1p-2, 0x1p10, top / 256.0, top};
     put_axes(&flops, 4.0, 0, "Computing", "flops per byte of the operands", "GFLOP/s");
     int points = put_points(&flops, file, threads, 1);
     put_roofs(&flops, r, isa, threads);
     put_legend(&flops, computing);
     top = pow(2.0, ceil(log2(1.2 * copy)));
-    struct panel bytes = {svg, 546.0, 992.0, 0x1p10, 0x1p28, top / 256.0, top};
+    struct panel bytes = {svg, 546.0, 992.0, TOP, BOTTOM, 0x1p10, 0x1p28, top / 256.0, top};
     put_axes(&bytes, 8.0, 1, "Moving bytes", "bytes of operands and result", "GB/s");
     points += put_points(&bytes, file, threads, 0);
     put_steps(&bytes, r, threads);

@@ -377,15 +377,28 @@ static void put_slower(struct sheet *s)
     t2_text_free(&list);
 }
 
+/* Whether an ISA has times on `threads` threads; 0: on any number of them. */
 static int has_rows(const struct results *results, const char *isa, int threads)
 {
     for (int i = 0; i < results->rows; i++) {
         const struct result_row *row = &results->row[i];
-        if (row->threads == threads && strcmp(row->isa, isa) == 0 && row->error == NULL) {
+        if ((row->threads == threads || threads == 0) && strcmp(row->isa, isa) == 0 &&
+            row->error == NULL) {
             return 1;
         }
     }
     return 0;
+}
+
+/* The least number of threads above `threads` that rows were timed on; 0: none. */
+static int next_threads(const struct results *results, int threads)
+{
+    int next = 0;
+    for (int i = 0; i < results->rows; i++) {
+        const int has = results->row[i].threads;
+        next = has > threads && (next == 0 || has < next) ? has : next;
+    }
+    return next;
 }
 
 static void put_sheet(struct sheet *s, const struct targets *targets)
@@ -460,7 +473,8 @@ static void put_file(const struct report_file *file, const struct targets *targe
     const struct results *results = &file->results;
     json_t *isas = report_get(results->context, "machine", "isa", "list", NULL);
     report_machine_line(file, out);
-    for (int threads = 1; threads <= 2; threads++) {
+    for (int threads = next_threads(results, 0); threads > 0;
+         threads = next_threads(results, threads)) {
         for (size_t i = json_array_size(isas); i-- > 0;) {
             const char *isa = isa_name(results, i);
             if (i > 0 && has_rows(results, isa, threads)) {
@@ -471,7 +485,7 @@ static void put_file(const struct report_file *file, const struct targets *targe
     }
     for (size_t i = json_array_size(isas); i-- > 1;) {
         const char *isa = isa_name(results, i);
-        if (!has_rows(results, isa, 1) && !has_rows(results, isa, 2)) {
+        if (!has_rows(results, isa, 0)) {
             struct sheet sheet = {results, isa, 1, causes, out, 0, 0, 0, 0};
             put_missing(&sheet, targets, json_array_get(isas, i));
         }

@@ -60,7 +60,7 @@ static int take_key(struct target *t, char *key, const char *value)
                           : take_number(value, 1, &t->share);
     }
     return of != NULL                 ? -1
-           : strcmp(key, "most") == 0 ? take_number(value, 0, &t->most)
+           : strcmp(key, "most") == 0 ? 0 /* bench_shapes_add_line() read it */
            : strcmp(key, "row") == 0  ? take_word(value, t->row)
            : strcmp(key, "isa") == 0  ? take_word(value, t->isa)
            : strcmp(key, "gain") == 0 ? take_number(value, 1, &t->gain)

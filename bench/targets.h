@@ -19,7 +19,7 @@ struct target {
     struct bench_shapes shapes; /* the cases it is about */
     struct target_ratio peer[TARGET_RATIOS], own[TARGET_RATIOS];
     int peers, owns;
-    double mean, ns, most;
+    double mean, ns;
     double share, gain;                           /* 0.93 is 93 % */
     struct target_ratio isa_share[TARGET_RATIOS]; /* by ISA, instead of `share` */
     int isa_shares;

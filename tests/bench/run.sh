@@ -160,6 +160,21 @@ left = [n['name'] for n in d['context']['not_timed']]
 assert left and all(n.startswith('sgemm_packed/') for n in left), left
 TEXT
 
+# ---- experts ------------------------------------------------------------------------------------
+expect 2 'switch|all' "$bench" experts nosuch
+expect 2 'dir' "$bench" experts all
+expect 2 'dir' "$bench" experts swap --dir "$dir"
+expect 2 'experts' "$bench" experts switch --svg "$dir/switch.svg"
+expect 0 '' "$bench" experts switch --threads 1 --csv "$dir/switch.csv"
+stdout_has '36 matrices of MiniLM switched by rebuild'
+check "figures of 36 matrices" python3 - "$dir/switch.csv" <<'TEXT'
+import csv, sys
+row, = csv.DictReader(open(sys.argv[1]))
+flops = 2 * 6 * (4 * 384 ** 3 + 2 * 1536 * 384 ** 2)
+assert int(row['matrices']) == 36 and int(row['flops']) == flops, row
+assert all(float(row[k]) > 1e-4 for k in ('switch_s', 'packed_s', 'plain_s')), row
+TEXT
+
 # ---- Google Benchmark's flags, other forms ------------------------------------------------------
 expect 0 '' run --peers none --isa "$best" --filter '^exp/' --benchmark_format=csv
 stdout_has 'name,iterations,real_time'

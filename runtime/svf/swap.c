@@ -35,21 +35,22 @@ static int announced(const t2_adapter *adapter, const t2_adaptation *adaptation)
     return 0;
 }
 
-/* Takes those that nobody computes with off the retired ones; under the lock. */
-static t2_adaptation *sweep(t2_adapter *adapter)
+/* Takes one that nobody computes with off the retired ones, NULL: there is none. One at a time: as
+ * soon as the lock is given back, another thread may put the same adaptation in use, and in this
+ * list, again. */
+static t2_adaptation *take_retired(t2_adapter *adapter)
 {
-    t2_adaptation **place = &adapter->retired, *done = NULL;
-    while (*place != NULL) {
-        t2_adaptation *a = *place;
-        if (announced(adapter, a)) {
-            place = &a->next_retired;
-        } else {
-            *place = a->next_retired;
-            a->next_retired = done;
-            done = a;
-        }
+    t2_adaptation **place = &adapter->retired;
+    pthread_mutex_lock(&adapter->lock);
+    while (*place != NULL && announced(adapter, *place)) {
+        place = &(*place)->next_retired;
     }
-    return done;
+    t2_adaptation *taken = *place;
+    if (taken != NULL) {
+        *place = taken->next_retired;
+    }
+    pthread_mutex_unlock(&adapter->lock);
+    return taken;
 }
 
 t2_status t2_adapter_swap(t2_adapter *adapter, t2_adaptation *adaptation, t2_error *err)
@@ -76,12 +77,9 @@ t2_status t2_adapter_swap(t2_adapter *adapter, t2_adaptation *adaptation, t2_err
         old->next_retired = adapter->retired;
         adapter->retired = old;
     }
-    t2_adaptation *done = sweep(adapter);
     pthread_mutex_unlock(&adapter->lock);
-    while (done != NULL) {
-        t2_adaptation *next = done->next_retired;
+    for (t2_adaptation *done; (done = take_retired(adapter)) != NULL;) {
         t2_adaptation_release(done);
-        done = next;
     }
     return T2_OK;
 }

@@ -129,6 +129,7 @@ static int set_option(run_options *o, int option)
         return 1;
     case OPT_EXPERT:
         o->expert_files = run_options_expert(optarg, &o->expert) ? NULL : optarg;
+        o->own_expert = o->expert_files == NULL;
         return optarg[0] != '\0' && optarg[0] != '-';
     case OPT_FACTORS:
         o->factors = optarg;
@@ -184,6 +185,15 @@ static int check_combination(const run_options *o)
     if (o->prompt != NULL && o->per_row != NULL) {
         return t2_cli_fail(T2_EXIT_USAGE, "run: --expert-per-row goes with --ids: a prompt is one "
                                           "sequence");
+    }
+    if (o->per_row != NULL && o->own_expert) {
+        return t2_cli_fail(T2_EXIT_USAGE,
+                           o->expert == T2_EXPERT_AUTO
+                               ? "run: --expert auto does not go with --expert-per-row: the "
+                                 "model's rule chooses one expert from the mean over all rows, so "
+                                 "that each row would depend on the others"
+                               : "run: --expert I does not go with --expert-per-row: it is the "
+                                 "model's own expert for all rows");
     }
     if (o->expert_files == NULL && o->per_row == NULL &&
         (o->factors != NULL || o->explain || o->components != 0 || o->way != T2_WAY_PLAN)) {

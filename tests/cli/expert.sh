@@ -150,6 +150,10 @@ expect 2 '1 lines for 3 sequences' "$t2" run "$chars" --ids "$dir/ids" --factors
     --expert-per-row "$dir/one"
 expect 2 'rebuild' "$t2" run "$chars" --ids "$dir/ids" --factors "$f" --expert-per-row "$dir/rows" \
     --apply rebuild
+expect 2 'auto|each row would depend on the others' "$t2" run "$chars" --ids "$dir/ids" \
+    --factors "$f" --expert-per-row "$dir/rows" --expert auto
+expect 2 'for all rows' "$t2" run "$chars" --ids "$dir/ids" --factors "$f" \
+    --expert-per-row "$dir/rows" --expert 1
 expect 2 'go with expert files' "$t2" run "$chars" --ids "$dir/ids" --factors "$f"
 expect 2 'need the factors' "$t2" run "$chars" --ids "$dir/ids" --expert "$dir/a.safetensors"
 expect 0 '' "$t2" run "$chars" --prompt 'Rhagga=' --factors "$f" --expert "$dir/neutral.safetensors"

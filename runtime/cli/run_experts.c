@@ -238,6 +238,23 @@ static t2_status adapt(run_experts *x, const run_options *o, int64_t L, int64_t 
     return t2_adaptation_create(x->adapter, &args, &x->adaptation, err);
 }
 
+/* The experts of --expert become one, with weights for each matrix. */
+static t2_status mix_by_weights(run_experts *x, const run_options *o, t2_error *err)
+{
+    t2_expert *mixed;
+    t2_status status =
+        cli_experts_mix(&x->from, o->weights, x->factors, o->rule, "mixture", &mixed, err);
+    if (status == T2_OK) {
+        while (x->from.count > 0) {
+            t2_expert_release(x->from.experts[--x->from.count]);
+        }
+        x->from.experts[0] = mixed;
+        x->from.alpha[0] = 1.0;
+        x->from.count = 1;
+    }
+    return status;
+}
+
 int run_experts_open(run_experts *x, const run_options *o, const t2_model *model,
                      t2_session *session, int64_t L, int64_t N)
 {
@@ -251,6 +268,9 @@ int run_experts_open(run_experts *x, const run_options *o, const t2_model *model
     }
     if (status == T2_OK && o->expert_files != NULL) {
         status = cli_experts_add(&x->from, o->expert_files, &err);
+    }
+    if (status == T2_OK && o->weights != NULL) {
+        status = mix_by_weights(x, o, &err);
     }
     if (status == T2_OK && o->per_row != NULL) {
         status = read_per_row(x, o->per_row, L, N, &err);

@@ -1,6 +1,8 @@
 /* t2 expert: making, looking at and combining experts. */
 #include "expert.h"
 
+#include "io/error.h"
+
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -249,6 +251,9 @@ int cli_way(const char *text, t2_way *way)
 
 t2_status cli_experts_add_one(cli_experts *list, const char *path, double alpha, t2_error *err)
 {
+    if (path[0] == '\0') {
+        return t2_fail(err, T2_ERR_ARG, "an expert without the name of a file");
+    }
     size_t n = (size_t)list->count + 1;
     t2_expert **experts = realloc(list->experts, n * sizeof experts[0]);
     list->experts = experts != NULL ? experts : list->experts;

@@ -107,7 +107,12 @@ static t2_status read_lines(run_experts *x, const char *path, char *text, int64_
             status = t2_fail(err, T2_ERR_ARG, "%s: more than %lld lines, one for each sequence",
                              path, (long long)N);
         } else {
-            status = parse_line(x, &paths, at, &lines[n++], err);
+            t2_error inner;
+            status = parse_line(x, &paths, at, &lines[n++], &inner);
+            if (status != T2_OK) {
+                status = t2_fail(err, status, "%.160s: line %lld: %.300s", path, (long long)n,
+                                 inner.message);
+            }
         }
         at = end != NULL ? end + 1 : at + strlen(at);
     }

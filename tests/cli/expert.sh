@@ -185,6 +185,13 @@ expect 2 'more than 3 lines' "$t2" run "$chars" --ids "$dir/ids" --factors "$f" 
 printf '%s\n' "$dir/a.safetensors" >"$dir/one"
 expect 2 '1 lines for 3 sequences' "$t2" run "$chars" --ids "$dir/ids" --factors "$f" \
     --expert-per-row "$dir/one"
+printf -- '-\n\n-\n' >"$dir/empty"
+expect 2 'empty: line 2: an expert without the name of a file' "$t2" run "$chars" \
+    --ids "$dir/ids" --factors "$f" --expert-per-row "$dir/empty"
+printf -- '-\n-\nno-such-file:2\n' >"$dir/missing"
+expect 1 'missing: line 3: no-such-file' "$t2" run "$chars" \
+    --ids "$dir/ids" --factors "$f" --expert-per-row "$dir/missing"
+expect 2 'an expert without the name of a file' mix -o "$dir/x" "$dir/a.safetensors,"
 expect 2 'rebuild' "$t2" run "$chars" --ids "$dir/ids" --factors "$f" --expert-per-row "$dir/rows" \
     --apply rebuild
 expect 2 'auto|each row would depend on the others' "$t2" run "$chars" --ids "$dir/ids" \

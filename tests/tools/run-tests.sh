@@ -35,7 +35,7 @@ prints=$logs/fingerprints
 # Suites that do not depend on the instruction set run once, not once per T2K_ISA.
 isa_free=" test_dispatch test_threads test_strict test_process test_io test_safetensors
  test_safetensors_write test_config test_cli test_random test_amx test_bench_limits
- test_svd test_svd_run test_factors "
+ test_svd test_svd_run test_factors test_expert_fuzz "
 
 # The emulator does some 30 million instructions a second: there the matrix and these (6 minutes).
 emulated_suites=" test_forward test_golden "

@@ -115,9 +115,9 @@ typedef enum t2_mix_rule {
 
 /* Mixes SVF experts of the same factors into one that stores z (squash identity): with normaliser
  * by rules A and RAW, without by the others. alpha: (count), or with per_matrix (count, matrices of
- * the factors); finite, |alpha| <= T2_MIX_LIMIT, zero and negative too. CHANNEL experts mix by ZEFF
- * and without factors. An expert without a vector for a matrix has z = a = 1 there (RAW: an error).
- * T2_ERR_NUMERIC as t2_expert_scales(). */
+ * the factors; SVF only); finite, |alpha| <= T2_MIX_LIMIT, zero and negative too. CHANNEL experts
+ * mix by ZEFF and without factors. An expert without a vector for a matrix has z = a = 1 there
+ * (RAW: an error). T2_ERR_NUMERIC as t2_expert_scales(). */
 T2_API t2_status t2_expert_mix(const t2_factors *factors, t2_mix_rule rule,
                                const t2_expert *const *experts, int64_t count, const double *alpha,
                                int per_matrix, const char *name, t2_expert **mixed, t2_error *err);

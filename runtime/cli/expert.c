@@ -1,6 +1,8 @@
 /* t2 expert: making, looking at and combining experts. */
 #include "expert.h"
 
+#include "io/error.h"
+
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +35,9 @@ static const char help[] =
     "  --seed S               of them (0)\n"
     "  --rule zeff|a|delta|raw  how experts mix (zeff); raw is the published behaviour\n"
     "  --compat sakana        the same as --rule raw\n"
+    "  --weights FILE         mix, merge: other weights for single matrices, lines PATTERN w1 ... "
+    "wK;\n"
+    "                         * and ? in PATTERN; the last line that matches counts\n"
     "  --factor X             of scale\n"
     "  --prefix P             import: only names that begin with P, without it\n"
     "  --order FILE           import: matrix names, a line each, for files with positions\n"
@@ -52,6 +57,7 @@ enum {
     OPT_SEED,
     OPT_RULE,
     OPT_COMPAT,
+    OPT_WEIGHTS,
     OPT_FACTOR,
     OPT_PREFIX,
     OPT_ORDER,
@@ -71,6 +77,7 @@ static const struct option options[] = {{"factors", required_argument, NULL, OPT
                                         {"seed", required_argument, NULL, OPT_SEED},
                                         {"rule", required_argument, NULL, OPT_RULE},
                                         {"compat", required_argument, NULL, OPT_COMPAT},
+                                        {"weights", required_argument, NULL, OPT_WEIGHTS},
                                         {"factor", required_argument, NULL, OPT_FACTOR},
                                         {"prefix", required_argument, NULL, OPT_PREFIX},
                                         {"order", required_argument, NULL, OPT_ORDER},
@@ -117,6 +124,8 @@ static const char **text_of(expert_options *o, int option)
         return &o->normaliser;
     case OPT_RULE:
         return &o->rule;
+    case OPT_WEIGHTS:
+        return &o->weights;
     case OPT_PREFIX:
         return &o->prefix;
     case OPT_ORDER:
@@ -168,6 +177,10 @@ static int check_needs(const struct action *action, const expert_options *o)
                           : (action->needs & NEEDS_MODEL) && o->model == NULL   ? "--model"
                           : (action->needs & NEEDS_FACTOR) && !o->has_factor    ? "--factor"
                                                                                 : NULL;
+    if (o->weights != NULL && action->run != expert_mix && action->run != expert_merge) {
+        return t2_cli_fail(T2_EXIT_USAGE, "expert %s: --weights goes with mix and merge",
+                           action->name);
+    }
     if (missing != NULL) {
         return t2_cli_fail(T2_EXIT_USAGE, "expert %s: %s is needed; see 't2 expert --help'",
                            action->name, missing);
@@ -238,6 +251,9 @@ int cli_way(const char *text, t2_way *way)
 
 t2_status cli_experts_add_one(cli_experts *list, const char *path, double alpha, t2_error *err)
 {
+    if (path[0] == '\0') {
+        return t2_fail(err, T2_ERR_ARG, "an expert without the name of a file");
+    }
     size_t n = (size_t)list->count + 1;
     t2_expert **experts = realloc(list->experts, n * sizeof experts[0]);
     list->experts = experts != NULL ? experts : list->experts;

@@ -6,7 +6,8 @@
 
 /* Options of all actions; which of them an action takes is in its table entry. */
 typedef struct expert_options {
-    const char *factors, *out, *name, *model, *prefix, *order, *kind, *squash, *normaliser, *rule;
+    const char *factors, *out, *name, *model, *prefix, *order, *kind, *squash, *normaliser, *rule,
+        *weights;
     double max_mult, strength, factor, random;
     uint64_t seed;
     int json, has_factor;
@@ -38,6 +39,11 @@ t2_status cli_experts_add_one(cli_experts *list, const char *path, double alpha,
  * follows the comma, NULL at the end. */
 char *cli_expert_word(char *word, double *alpha);
 void cli_experts_free(cli_experts *list);
+
+/* One expert from all of the list, with their weights; for matrices that a line of the file
+ * `weights` (or NULL) names, with the weights there. */
+t2_status cli_experts_mix(const cli_experts *from, const char *weights, const t2_factors *factors,
+                          t2_mix_rule rule, const char *name, t2_expert **mixed, t2_error *err);
 
 /* 0 for an unknown name. */
 int cli_mix_rule(const char *text, t2_mix_rule *rule);

@@ -154,8 +154,7 @@ int expert_mix(const expert_options *o)
     int code = open_all(o, &m);
     code = code < 0 ? open_experts(o, &m) : code;
     if (code < 0 &&
-        t2_expert_mix(m.factors, rule, (const t2_expert *const *)m.from.experts, m.from.count,
-                      m.from.alpha, 0, m.name, &m.made, &m.err) != T2_OK) {
+        cli_experts_mix(&m.from, o->weights, m.factors, rule, m.name, &m.made, &m.err) != T2_OK) {
         code = t2_cli_error(&m.err);
     }
     code = code < 0 ? write_made(o, &m) : code;
@@ -248,9 +247,9 @@ int expert_merge(const expert_options *o)
     int code = open_all(o, &m);
     code = code < 0 ? open_experts(o, &m) : code;
     const t2_expert *expert = code < 0 ? m.from.experts[0] : NULL;
-    if (code < 0 && (m.from.count > 1 || m.from.alpha[0] != 1.0)) {
-        if (t2_expert_mix(m.factors, rule, (const t2_expert *const *)m.from.experts, m.from.count,
-                          m.from.alpha, 0, m.name, &m.made, &m.err) != T2_OK) {
+    if (code < 0 && (m.from.count > 1 || m.from.alpha[0] != 1.0 || o->weights != NULL)) {
+        if (cli_experts_mix(&m.from, o->weights, m.factors, rule, m.name, &m.made, &m.err) !=
+            T2_OK) {
             code = t2_cli_error(&m.err);
         }
         expert = m.made;

@@ -34,6 +34,9 @@ static const char help[] =
     "                    choose experts by the model's rule, take the model's expert I "
     "everywhere,\n"
     "                    or the expert of a file, or a mixture of several (auto)\n"
+    "  --weights FILE    other weights for single matrices: lines PATTERN w1 ... wK for the K\n"
+    "                    experts of --expert; * and ? in PATTERN; the last line that matches "
+    "counts\n"
     "  --factors F       factor file of t2 svd, for SVF experts\n"
     "  --expert-per-row FILE\n"
     "                    a line for each sequence: FILE[:w][,...] or - for the base; or "
@@ -68,6 +71,7 @@ enum {
     OPT_TRAINING,
     OPT_FACTORS,
     OPT_PER_ROW,
+    OPT_WEIGHTS,
     OPT_APPLY,
     OPT_RULE,
     OPT_COMPAT,
@@ -91,6 +95,7 @@ static const struct option long_options[] = {
     {"training", no_argument, NULL, OPT_TRAINING},
     {"factors", required_argument, NULL, OPT_FACTORS},
     {"expert-per-row", required_argument, NULL, OPT_PER_ROW},
+    {"weights", required_argument, NULL, OPT_WEIGHTS},
     {"apply", required_argument, NULL, OPT_APPLY},
     {"rule", required_argument, NULL, OPT_RULE},
     {"compat", required_argument, NULL, OPT_COMPAT},
@@ -129,9 +134,13 @@ static int set_option(run_options *o, int option)
         return 1;
     case OPT_EXPERT:
         o->expert_files = run_options_expert(optarg, &o->expert) ? NULL : optarg;
+        o->own_expert = o->expert_files == NULL;
         return optarg[0] != '\0' && optarg[0] != '-';
     case OPT_FACTORS:
         o->factors = optarg;
+        return 1;
+    case OPT_WEIGHTS:
+        o->weights = optarg;
         return 1;
     case OPT_PER_ROW:
         o->per_row = optarg;
@@ -185,10 +194,23 @@ static int check_combination(const run_options *o)
         return t2_cli_fail(T2_EXIT_USAGE, "run: --expert-per-row goes with --ids: a prompt is one "
                                           "sequence");
     }
+    if (o->per_row != NULL && o->own_expert) {
+        return t2_cli_fail(T2_EXIT_USAGE,
+                           o->expert == T2_EXPERT_AUTO
+                               ? "run: --expert auto does not go with --expert-per-row: the "
+                                 "model's rule chooses one expert from the mean over all rows, so "
+                                 "that each row would depend on the others"
+                               : "run: --expert I does not go with --expert-per-row: it is the "
+                                 "model's own expert for all rows");
+    }
     if (o->expert_files == NULL && o->per_row == NULL &&
         (o->factors != NULL || o->explain || o->components != 0 || o->way != T2_WAY_PLAN)) {
         return t2_cli_fail(T2_EXIT_USAGE, "run: --factors, --apply, --components and --explain go "
                                           "with expert files");
+    }
+    if (o->weights != NULL && (o->expert_files == NULL || o->per_row != NULL)) {
+        return t2_cli_fail(T2_EXIT_USAGE, "run: --weights goes with expert files in --expert, and "
+                                          "not with --expert-per-row");
     }
     if (o->check == NULL && o->tol >= 0.0) {
         return t2_cli_fail(T2_EXIT_USAGE, "run: --tol goes with --check");

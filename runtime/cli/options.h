@@ -15,7 +15,8 @@ typedef struct run_options {
     double temp;
     int64_t expert;           /* T2_EXPERT_AUTO or an index */
     const char *expert_files; /* "A.safetensors:0.5,B": in place of `expert`, or NULL */
-    const char *factors, *per_row;
+    int own_expert;           /* --expert names the model's rule, or an index */
+    const char *factors, *per_row, *weights;
     t2_way way;
     t2_mix_rule rule;
     int64_t components; /* of T2_WAY_DELTA; 0: all */

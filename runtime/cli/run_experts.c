@@ -107,7 +107,12 @@ static t2_status read_lines(run_experts *x, const char *path, char *text, int64_
             status = t2_fail(err, T2_ERR_ARG, "%s: more than %lld lines, one for each sequence",
                              path, (long long)N);
         } else {
-            status = parse_line(x, &paths, at, &lines[n++], err);
+            t2_error inner;
+            status = parse_line(x, &paths, at, &lines[n++], &inner);
+            if (status != T2_OK) {
+                status = t2_fail(err, status, "%.160s: line %lld: %.300s", path, (long long)n,
+                                 inner.message);
+            }
         }
         at = end != NULL ? end + 1 : at + strlen(at);
     }
@@ -238,6 +243,23 @@ static t2_status adapt(run_experts *x, const run_options *o, int64_t L, int64_t 
     return t2_adaptation_create(x->adapter, &args, &x->adaptation, err);
 }
 
+/* The experts of --expert become one, with weights for each matrix. */
+static t2_status mix_by_weights(run_experts *x, const run_options *o, t2_error *err)
+{
+    t2_expert *mixed;
+    t2_status status =
+        cli_experts_mix(&x->from, o->weights, x->factors, o->rule, "mixture", &mixed, err);
+    if (status == T2_OK) {
+        while (x->from.count > 0) {
+            t2_expert_release(x->from.experts[--x->from.count]);
+        }
+        x->from.experts[0] = mixed;
+        x->from.alpha[0] = 1.0;
+        x->from.count = 1;
+    }
+    return status;
+}
+
 int run_experts_open(run_experts *x, const run_options *o, const t2_model *model,
                      t2_session *session, int64_t L, int64_t N)
 {
@@ -251,6 +273,9 @@ int run_experts_open(run_experts *x, const run_options *o, const t2_model *model
     }
     if (status == T2_OK && o->expert_files != NULL) {
         status = cli_experts_add(&x->from, o->expert_files, &err);
+    }
+    if (status == T2_OK && o->weights != NULL) {
+        status = mix_by_weights(x, o, &err);
     }
     if (status == T2_OK && o->per_row != NULL) {
         status = read_per_row(x, o->per_row, L, N, &err);

@@ -47,21 +47,22 @@ static int announced(const t2_slot *slot, const t2_adaptation *adaptation)
     return 0;
 }
 
-/* Takes those that nobody computes with off the retired ones; under the lock. */
-static t2_adaptation *sweep(t2_slot *slot)
+/* Takes one that nobody computes with off the retired ones, NULL: there is none. One at a time: as
+ * soon as the lock is given back, another thread may put the same adaptation in use, and in this
+ * list, again. */
+static t2_adaptation *take_retired(t2_slot *slot)
 {
-    t2_adaptation **place = &slot->retired, *done = NULL;
-    while (*place != NULL) {
-        t2_adaptation *a = *place;
-        if (announced(slot, a)) {
-            place = &a->next_retired;
-        } else {
-            *place = a->next_retired;
-            a->next_retired = done;
-            done = a;
-        }
+    t2_adaptation **place = &slot->retired;
+    pthread_mutex_lock(&slot->lock);
+    while (*place != NULL && announced(slot, *place)) {
+        place = &(*place)->next_retired;
     }
-    return done;
+    t2_adaptation *taken = *place;
+    if (taken != NULL) {
+        *place = taken->next_retired;
+    }
+    pthread_mutex_unlock(&slot->lock);
+    return taken;
 }
 
 void t2_slot_swap(t2_slot *slot, t2_adaptation *adaptation)
@@ -84,12 +85,9 @@ void t2_slot_swap(t2_slot *slot, t2_adaptation *adaptation)
         old->next_retired = slot->retired;
         slot->retired = old;
     }
-    t2_adaptation *done = sweep(slot);
     pthread_mutex_unlock(&slot->lock);
-    while (done != NULL) {
-        t2_adaptation *next = done->next_retired;
+    for (t2_adaptation *done; (done = take_retired(slot)) != NULL;) {
         t2_adaptation_release(done);
-        done = next;
     }
 }
 

@@ -368,6 +368,9 @@ static t2_status prepare(svd_run *run, t2_error *err)
     if (status == T2_OK && stat(t2_safetensors_path(run->model), &in) == 0 &&
         stat(args->out, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino) {
         status = t2_fail(err, T2_ERR_ARG, "%s: is the model's own file", t2_show(shown, args->out));
+    } else if (status == T2_OK && stat(args->out, &out) == 0 && S_ISDIR(out.st_mode)) {
+        /* Said now, not when hours of work are to be written. */
+        status = t2_fail(err, T2_ERR_IO, "%s: is a directory", t2_show(shown, args->out));
     }
     if (status == T2_OK) {
         status = t2_matrices_choose(run->model, run->notes.modules, &run->matrices, err);

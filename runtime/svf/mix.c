@@ -267,8 +267,8 @@ t2_status t2_expert_mix(const t2_factors *factors, t2_mix_rule rule,
         return t2_fail(err, T2_ERR_ARG, "rule %d of a mixture is unknown", (int)rule);
     }
     t2_status status = check_mixture(factors, rule, experts, count, err);
-    if (status == T2_OK && per_matrix && factors == NULL) {
-        return t2_fail(err, T2_ERR_ARG, "weights for each matrix need the factors");
+    if (status == T2_OK && per_matrix && experts[0]->form.kind != T2_EXPERT_SVF) {
+        return t2_fail(err, T2_ERR_ARG, "weights for each matrix are for SVF experts");
     }
     int64_t columns = per_matrix ? t2_factors_count(factors) : 1;
     if (status == T2_OK) {

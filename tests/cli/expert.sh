@@ -81,6 +81,31 @@ expect 0 '' "$t2" expert scale --factor 0 --factors "$f" -o "$dir/zero" "$dir/a.
 expect 0 '' "$t2" expert diff --factors "$f" "$dir/zero" "$dir/neutral.safetensors"
 stdout_has 'rms 0, largest 0'
 
+# Weights for each matrix: as a mixture of all where they are all the same, and by the last line.
+printf '# one\n\n* 9 9\r\n*  0.5\t0.25\n' >"$dir/w.all"
+mix() { "$t2" expert mix --name m --factors "$f" "$@"; }
+expect 0 '' mix -o "$dir/w1" "$dir/a.safetensors:0.5" "$dir/b.safetensors:0.25"
+expect 0 '' mix -o "$dir/w2" --weights "$dir/w.all" "$dir/a.safetensors" "$dir/b.safetensors"
+cmp -s "$dir/w1" "$dir/w2" && pass || fail 'weights for each matrix differ from those for all'
+printf '*attention* 1 0\n*.feed_forward.? * 1\n' >"$dir/w.bad"
+expect 2 "w.bad: line 2|found '*'" mix -o "$dir/x" --weights "$dir/w.bad" \
+    "$dir/a.safetensors" "$dir/b.safetensors"
+printf '*attention* 1\n' >"$dir/w.bad"
+expect 2 'w.bad: line 1: expected 2 weights|found 1' mix -o "$dir/x" --weights "$dir/w.bad" \
+    "$dir/a.safetensors" "$dir/b.safetensors"
+printf 'nothing* 1 2\n' >"$dir/w.bad"
+expect 2 "line 1: 'nothing*' matches no matrix" mix -o "$dir/x" --weights "$dir/w.bad" \
+    "$dir/a.safetensors" "$dir/b.safetensors"
+for bad in nan inf 1e308 1001; do
+    printf '* %s 1\n' $bad >"$dir/w.bad"
+    expect 2 "expected a weight from -1000 to 1000, found '$bad'" mix -o "$dir/x" \
+        --weights "$dir/w.bad" "$dir/a.safetensors" "$dir/b.safetensors"
+done
+expect 1 'no-such-file' mix -o "$dir/x" --weights no-such-file "$dir/a.safetensors"
+expect 2 'goes with mix and merge' "$t2" expert scale --factors "$f" --factor 1 -o "$dir/x" \
+    --weights "$dir/w.all" "$dir/a.safetensors"
+absent "$dir/x"
+
 # ---- import ---------------------------------------------------------------------------------
 python3 - "$f" "$dir" <<'END'
 import json, struct, sys
@@ -136,6 +161,18 @@ expect 0 'check: error' "$t2" run "$dir/merged" --ids "$dir/ids" --check "$dir/l
 expect 3 'of the factors: expected SHA-256' "$t2" run "$dir/merged" --ids "$dir/ids" --factors "$f" \
     --expert "$dir/a.safetensors"
 
+# Weights for each matrix: what the mixed file gives.
+printf '*attention* 1 0\n*feed_forward.?.weight -0.25 1\n' >"$dir/w.each"
+expect 0 '' mix -o "$dir/w3" --weights "$dir/w.each" "$dir/a.safetensors" "$dir/b.safetensors"
+run --factors "$f" --expert "$dir/w3"
+mixed=$(fingerprint)
+run --factors "$f" --expert "$dir/a.safetensors,$dir/b.safetensors" --weights "$dir/w.each"
+same "$(fingerprint)" "$mixed" 'weights for each matrix'
+run --factors "$f" --expert "$dir/a.safetensors,$dir/b.safetensors"
+differ "$(fingerprint)" "$mixed" 'weights for each matrix'
+expect 2 'not with --expert-per-row' "$t2" run "$chars" --ids "$dir/ids" --factors "$f" \
+    --weights "$dir/w.each" --expert-per-row "$dir/ids"
+
 # Rows with experts of their own: each as if alone.
 printf '%s\n-\n%s:0.5,%s:0.5\n' "$dir/a.safetensors" "$dir/a.safetensors" "$dir/b.safetensors" >"$dir/rows"
 run --factors "$f" --expert-per-row "$dir/rows" --apply delta
@@ -148,8 +185,19 @@ expect 2 'more than 3 lines' "$t2" run "$chars" --ids "$dir/ids" --factors "$f" 
 printf '%s\n' "$dir/a.safetensors" >"$dir/one"
 expect 2 '1 lines for 3 sequences' "$t2" run "$chars" --ids "$dir/ids" --factors "$f" \
     --expert-per-row "$dir/one"
+printf -- '-\n\n-\n' >"$dir/empty"
+expect 2 'empty: line 2: an expert without the name of a file' "$t2" run "$chars" \
+    --ids "$dir/ids" --factors "$f" --expert-per-row "$dir/empty"
+printf -- '-\n-\nno-such-file:2\n' >"$dir/missing"
+expect 1 'missing: line 3: no-such-file' "$t2" run "$chars" \
+    --ids "$dir/ids" --factors "$f" --expert-per-row "$dir/missing"
+expect 2 'an expert without the name of a file' mix -o "$dir/x" "$dir/a.safetensors,"
 expect 2 'rebuild' "$t2" run "$chars" --ids "$dir/ids" --factors "$f" --expert-per-row "$dir/rows" \
     --apply rebuild
+expect 2 'auto|each row would depend on the others' "$t2" run "$chars" --ids "$dir/ids" \
+    --factors "$f" --expert-per-row "$dir/rows" --expert auto
+expect 2 'for all rows' "$t2" run "$chars" --ids "$dir/ids" --factors "$f" \
+    --expert-per-row "$dir/rows" --expert 1
 expect 2 'go with expert files' "$t2" run "$chars" --ids "$dir/ids" --factors "$f"
 expect 2 'need the factors' "$t2" run "$chars" --ids "$dir/ids" --expert "$dir/a.safetensors"
 expect 0 '' "$t2" run "$chars" --prompt 'Rhagga=' --factors "$f" --expert "$dir/neutral.safetensors"

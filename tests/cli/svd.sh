@@ -151,4 +151,9 @@ expect 1 'LAPACK is not usable|apt-get install' env LD_LIBRARY_PATH="$dir/libs" 
 absent "$dir/h.safetensors"
 expect 0 '' env LD_LIBRARY_PATH="$dir/libs" "$t2" run "$chars" --prompt 'Rhagga='
 
+# A folder in the place of the file is told before any work.
+mkdir "$dir/folder"
+expect 1 'folder: is a directory' "$t2" svd "$chars" -o "$dir/folder"
+absent "$dir/folder.parts"
+
 finish

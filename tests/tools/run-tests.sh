@@ -35,7 +35,7 @@ prints=$logs/fingerprints
 # Suites that do not depend on the instruction set run once, not once per T2K_ISA.
 isa_free=" test_dispatch test_threads test_strict test_process test_io test_safetensors
  test_safetensors_write test_config test_cli test_random test_amx test_bench_limits
- test_svd test_svd_run test_factors "
+ test_svd test_svd_run test_factors test_expert_fuzz "
 
 # The emulator does some 30 million instructions a second: there the matrix and these (6 minutes).
 emulated_suites=" test_forward test_golden "
@@ -297,8 +297,9 @@ run_sanitized() {
     # Criterion cannot start under TSan, and gcc's OpenMP runtime is not instrumented, so that its
     # barriers look like races: there a plain program has threads of its own call the library.
     callers=$san/tests/tools/t2k-callers
+    swaps=$san/tests/tools/t2-swaps
     if [ "$mode" = tsan ]; then
-        goals=$callers
+        goals="$callers $swaps"
     else
         goals="$san/t2k-matrix test-units"
     fi
@@ -308,6 +309,7 @@ run_sanitized() {
         return
     fi
     suite "callers $mode" 1 "$callers"
+    suite "swaps of experts $mode" 1 "$swaps" 10000
     [ "$mode" != tsan ] || return
     suite "matrix $mode" 1 "$san/t2k-matrix" --tier small
     for u in $(units "$san"); do
@@ -330,6 +332,7 @@ all)
         run_old_cpu
     fi
     check_machines
+    suite "swaps of experts" 1 "$B/tests/tools/t2-swaps" 2000
     suite "audit" 1 env B="$B" CC="$CC" sh $tools/audit.sh
     suite "installed tree" 1 env B="$B" CC="$CC" CXX="$CXX" MAKE="$MAKE" sh $tools/test-install.sh
     arm_run=

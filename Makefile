@@ -230,7 +230,7 @@ peers:
 	@sh bench/tools/peers.sh build/peers
 # Not part of the repository; tests that need one are skipped where it is missing.
 models:
-	@python3 tests/tools/get-models.py build/models --shared ../shared/models $(MODELS)
+	@python3 tests/tools/get-models.py --shared ../shared/models build/models $(MODELS)
 
 # ---- rules -----------------------------------------------------------------------------------
 

@@ -249,6 +249,14 @@ int cli_way(const char *text, t2_way *way)
     return 0;
 }
 
+/* Also one that is no weight, such as nan or 1e400. */
+static int is_number(const char *text)
+{
+    char *end;
+    strtod(text, &end);
+    return end != text && *end == '\0';
+}
+
 t2_status cli_experts_add_one(cli_experts *list, const char *path, double alpha, t2_error *err)
 {
     if (path[0] == '\0') {
@@ -265,8 +273,12 @@ t2_status cli_experts_add_one(cli_experts *list, const char *path, double alpha,
         return err->status;
     }
     t2_status status = t2_expert_open(path, &list->experts[list->count], err);
+    const char *colon = strrchr(path, ':');
     if (status == T2_OK) {
         list->alpha[list->count++] = alpha;
+    } else if (status == T2_ERR_IO && colon != NULL && is_number(colon + 1)) {
+        status = t2_fail(err, T2_ERR_ARG, "%.300s: expected a weight from %g to %g", path,
+                         -T2_MIX_LIMIT, T2_MIX_LIMIT);
     }
     return status;
 }
@@ -304,6 +316,11 @@ t2_status cli_experts_add(cli_experts *list, const char *word, t2_error *err)
     }
     free(copy);
     return status;
+}
+
+int cli_experts_mixed(const cli_experts *list, t2_mix_rule rule)
+{
+    return list->count > 1 || list->alpha[0] != 1.0 || rule == T2_MIX_A || rule == T2_MIX_RAW;
 }
 
 void cli_experts_free(cli_experts *list)

@@ -39,6 +39,9 @@ t2_status cli_experts_add_one(cli_experts *list, const char *path, double alpha,
  * follows the comma, NULL at the end. */
 char *cli_expert_word(char *word, double *alpha);
 void cli_experts_free(cli_experts *list);
+/* Is there anything to mix? Not for one expert of weight 1, but under rules that normalise anew or
+ * leave out the squash. */
+int cli_experts_mixed(const cli_experts *list, t2_mix_rule rule);
 
 /* One expert from all of the list, with their weights; for matrices that a line of the file
  * `weights` (or NULL) names, with the weights there. */

@@ -1,6 +1,7 @@
 /* t2 expert: the actions that write a file. */
 #include "expert.h"
 #include "input.h"
+#include "io/file.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,9 @@ static int open_all(const expert_options *o, struct make *m)
     m->name = name_of(o);
     if (m->name == NULL) {
         return t2_cli_fail(T2_EXIT_MEMORY, "out of memory");
+    }
+    if (o->factors != NULL && t2_same_file(o->factors, o->out)) {
+        return t2_cli_fail(T2_EXIT_USAGE, "%s: is the factor file", o->out);
     }
     if (o->factors != NULL &&
         t2_factors_open(o->factors, T2_FACTORS_VERIFY, &m->factors, &m->err) != T2_OK) {
@@ -167,8 +171,8 @@ int expert_scale(const expert_options *o)
     struct make m = {.factors = NULL};
     int code = open_all(o, &m);
     code = code < 0 ? open_experts(o, &m) : code;
-    if (code < 0 && m.from.count != 1) {
-        code = t2_cli_fail(T2_EXIT_USAGE, "expert scale: one expert is expected");
+    if (code < 0 && (m.from.count != 1 || m.from.alpha[0] != 1.0)) {
+        code = t2_cli_fail(T2_EXIT_USAGE, "expert scale: one expert without a weight is expected");
     }
     if (code < 0 && t2_expert_scale(m.from.experts[0], m.factors, o->factor, m.name, &m.made,
                                     &m.err) != T2_OK) {
@@ -192,9 +196,7 @@ static char **lines_of(char *text, int64_t *count)
     *count = 0;
     for (char *line = text; lines != NULL && line != NULL;) {
         char *end = strchr(line, '\n');
-        if (end != NULL) {
-            *end = '\0';
-        }
+        line[strcspn(line, "\r\n")] = '\0';
         if (line[0] != '\0') {
             lines[(*count)++] = line;
         }
@@ -247,7 +249,7 @@ int expert_merge(const expert_options *o)
     int code = open_all(o, &m);
     code = code < 0 ? open_experts(o, &m) : code;
     const t2_expert *expert = code < 0 ? m.from.experts[0] : NULL;
-    if (code < 0 && (m.from.count > 1 || m.from.alpha[0] != 1.0 || o->weights != NULL)) {
+    if (code < 0 && (cli_experts_mixed(&m.from, rule) || o->weights != NULL)) {
         if (cli_experts_mix(&m.from, o->weights, m.factors, rule, m.name, &m.made, &m.err) !=
             T2_OK) {
             code = t2_cli_error(&m.err);

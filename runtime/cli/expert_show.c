@@ -215,15 +215,10 @@ int expert_check(const expert_options *o)
 
 /* ---- list ----------------------------------------------------------------------------------- */
 
-static int ends_with(const char *name, const char *tail)
-{
-    size_t n = strlen(name), m = strlen(tail);
-    return n > m && strcmp(name + n - m, tail) == 0;
-}
-
+/* Whatever its ending: a file says itself that it is an expert. */
 static int is_candidate(const struct dirent *entry)
 {
-    return ends_with(entry->d_name, ".safetensors");
+    return entry->d_name[0] != '.';
 }
 
 int expert_list(const expert_options *o)
@@ -243,7 +238,7 @@ int expert_list(const expert_options *o)
         if (path != NULL) {
             snprintf(path, size, "%s/%s", dir, entries[i]->d_name);
         }
-        /* Other safetensors files may lie there too. */
+        /* Other files may lie there too. */
         if (path != NULL && t2_expert_open(path, &expert, &err) == T2_OK) {
             const t2_expert_form *form = t2_expert_get_form(expert);
             if (o->json) {

@@ -1,6 +1,7 @@
 /* t2 run: a forward pass over token ids, or the continuation of a prompt. */
 #include "cli.h"
 #include "input.h"
+#include "io/file.h"
 #include "io/text.h"
 #include "run_experts.h"
 
@@ -256,9 +257,22 @@ static void report_forward(struct run *r)
     printf("}\n");
 }
 
+/* The reference of --check may be replaced; what else was read may not. */
+static int refuse_inputs(const run_options *o)
+{
+    const char *inputs[] = {o->ids, o->factors, o->per_row};
+    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
+        if (o->out != NULL && inputs[i] != NULL && t2_same_file(inputs[i], o->out)) {
+            return t2_cli_fail(T2_EXIT_USAGE, "run: --out %s is a file that is read", o->out);
+        }
+    }
+    return -1;
+}
+
 static int run_ids(struct run *r)
 {
-    int code = read_inputs(r);
+    int code = refuse_inputs(&r->options);
+    code = code < 0 ? read_inputs(r) : code;
     if (code < 0) {
         code = run_experts_open(&r->adapted, &r->options, r->model, r->session, r->ids.L, r->ids.N);
     }

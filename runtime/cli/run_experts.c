@@ -100,9 +100,7 @@ static t2_status read_lines(run_experts *x, const char *path, char *text, int64_
     t2_status status = lines != NULL ? T2_OK : t2_fail(err, T2_ERR_NOMEM, "out of memory");
     for (char *at = text; status == T2_OK && *at != '\0';) {
         char *end = strchr(at, '\n');
-        if (end != NULL) {
-            *end = '\0';
-        }
+        at[strcspn(at, "\r\n")] = '\0';
         if (n == N) {
             status = t2_fail(err, T2_ERR_ARG, "%s: more than %lld lines, one for each sequence",
                              path, (long long)N);
@@ -155,6 +153,15 @@ static t2_status read_indices(run_experts *x, const t2_tensor *t, const char *pa
         int32_t index;
         memcpy(&index, (const char *)t->data + 4 * i, sizeof index);
         x->expert_rows[i] = index;
+    }
+    /* The weight that --expert gives each of them, and the rule, as for single experts. */
+    int64_t K = x->from.count;
+    x->alpha = calloc((size_t)(K * K) + 1, sizeof x->alpha[0]);
+    if (x->alpha == NULL) {
+        return t2_fail(err, T2_ERR_NOMEM, "out of memory");
+    }
+    for (int64_t k = 0; k < K; k++) {
+        x->alpha[k * K + k] = x->from.alpha[k];
     }
     return T2_OK;
 }
@@ -232,11 +239,10 @@ static t2_status adapt(run_experts *x, const run_options *o, int64_t L, int64_t 
                           .rule = o->rule,
                           .components = o->components,
                           .workload = {L * N, 1.0 / (double)o->repeat, x->expert_rows != NULL}};
-    int mixed = x->from.count > 1 || x->from.alpha[0] != 1.0;
     if (x->alpha != NULL) {
         args.alpha = x->alpha;
         args.rows = x->rows;
-    } else if (x->expert_rows == NULL && mixed) {
+    } else if (x->expert_rows == NULL && cli_experts_mixed(&x->from, o->rule)) {
         args.alpha = x->from.alpha;
         args.rows = 1;
     }

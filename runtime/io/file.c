@@ -309,3 +309,9 @@ t2_status t2_write_file_atomic(const char *path, const void *data, size_t size, 
     }
     return t2_writer_commit(&writer, err);
 }
+
+int t2_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}

@@ -30,4 +30,7 @@ t2_status t2_writer_write(t2_writer *writer, const void *data, size_t size, t2_e
 t2_status t2_writer_commit(t2_writer *writer, t2_error *err);
 void t2_writer_abort(t2_writer *writer);
 
+/* Do both paths lead to one file that is there? */
+int t2_same_file(const char *a, const char *b);
+
 #endif

@@ -74,24 +74,33 @@ static t2_status row_scales(const t2_adapt_args *args, int64_t row, const char *
         return t2_scales(&expert->form, size, S, vector != NULL ? vector->p : NULL, scaled, NULL,
                          NULL, NULL, name, err);
     }
-    size_t n = (size_t)args->count;
-    const t2_expert_form **forms = malloc(n * sizeof forms[0]);
-    const float **p = malloc(n * sizeof p[0]);
+    const double *alpha = args->alpha + row * args->count;
+    size_t used = 0;
+    for (int64_t k = 0; k < args->count; k++) {
+        used += alpha[k] != 0.0;
+    }
+    const t2_expert_form **forms = malloc((used + 1) * sizeof forms[0]);
+    const float **p = malloc((used + 1) * sizeof p[0]);
+    double *weights = malloc((used + 1) * sizeof weights[0]);
     float *stored = malloc((size_t)(size > 0 ? size : 1) * sizeof stored[0]);
     t2_status status = T2_OK;
-    if (forms == NULL || p == NULL || stored == NULL) {
+    if (forms == NULL || p == NULL || weights == NULL || stored == NULL) {
         status = t2_fail(err, T2_ERR_NOMEM, "out of memory for a mixture");
     }
-    int any = 0;
+    /* Only the experts that the row names: what others hold must not touch it. */
+    int64_t n = 0;
+    int any = used == 0; /* all weights 0: for the rule to say what that is */
     for (int64_t k = 0; k < args->count && status == T2_OK; k++) {
-        const t2_expert_vector *vector = t2_expert_find(args->experts[k], name);
-        forms[k] = &args->experts[k]->form;
-        p[k] = vector != NULL ? vector->p : NULL;
-        any = any || vector != NULL;
+        if (alpha[k] != 0.0) {
+            const t2_expert_vector *vector = t2_expert_find(args->experts[k], name);
+            forms[n] = &args->experts[k]->form;
+            p[n] = vector != NULL ? vector->p : NULL;
+            weights[n++] = alpha[k];
+            any = any || vector != NULL;
+        }
     }
     if (status == T2_OK && any) {
-        status = t2_mix_vector(args->rule, args->count, forms, p, args->alpha + row * args->count,
-                               size, S, stored, name, err);
+        status = t2_mix_vector(args->rule, n, forms, p, weights, size, S, stored, name, err);
     }
     if (status == T2_OK) {
         t2_expert_form form = {T2_EXPERT_SVF, T2_SQUASH_IDENTITY, 1.0f, 1.0f,
@@ -101,6 +110,7 @@ static t2_status row_scales(const t2_adapt_args *args, int64_t row, const char *
     }
     free(forms);
     free(p);
+    free(weights);
     free(stored);
     return status;
 }

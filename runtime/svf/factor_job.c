@@ -2,6 +2,7 @@
  * and puts them together in one factor file. */
 #include "core/fpenv.h"
 #include "io/error.h"
+#include "io/file.h"
 #include "model/model.h"
 #include "svf/svf.h"
 
@@ -364,9 +365,8 @@ static t2_status prepare(svd_run *run, t2_error *err)
         run->notes.library = t2_lapack_library();
         status = open_model(args->model, &run->model, err);
     }
-    struct stat in, out;
-    if (status == T2_OK && stat(t2_safetensors_path(run->model), &in) == 0 &&
-        stat(args->out, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino) {
+    struct stat out;
+    if (status == T2_OK && t2_same_file(t2_safetensors_path(run->model), args->out)) {
         status = t2_fail(err, T2_ERR_ARG, "%s: is the model's own file", t2_show(shown, args->out));
     } else if (status == T2_OK && stat(args->out, &out) == 0 && S_ISDIR(out.st_mode)) {
         /* Said now, not when hours of work are to be written. */

@@ -111,7 +111,9 @@ static t2_status take(struct import *in, const t2_import_args *args, const t2_te
     int64_t index = find_matrix(args, tensor->name + skip);
     if (index < 0) {
         snprintf(text, sizeof text, "no matrix of the factors goes by this name%s",
-                 args->order_count == 0 ? "; positions need an order of the matrices" : "");
+                 args->order_count == 0
+                     ? "; positions (learnable_params_module_list.N) need an order of the matrices"
+                     : "");
         return fail_tensor(in->file, tensor, text, err);
     }
     const t2_factor *f = t2_factors_get(args->factors, index);
@@ -177,10 +179,15 @@ t2_status t2_expert_import(const char *path, const t2_import_args *args, t2_expe
     }
     struct import in = {.count = 0};
     t2_status status = t2_safetensors_open(path, T2_SAFETENSORS_NO_MMAP, &in.file, err);
-    if (status == T2_OK) {
+    if (status == T2_OK && t2_safetensors_metadata_find(in.file, "t2.kind") != NULL) {
+        char shown[T2_SHOW];
+        status = t2_fail(err, T2_ERR_FORMAT,
+                         "%.300s: is a file of t2 itself (t2.kind %.40s), not one to import",
+                         t2_show(shown, path), t2_safetensors_metadata_find(in.file, "t2.kind"));
+    } else if (status == T2_OK) {
         status = import_all(&in, args, expert, err);
-        t2_safetensors_close(in.file);
     }
+    t2_safetensors_close(in.file);
     free(in.vectors);
     free(in.room);
     return status;

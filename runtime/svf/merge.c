@@ -1,5 +1,6 @@
 /* Plain checkpoints with an expert worked in, for use without experts. */
 #include "io/error.h"
+#include "io/file.h"
 #include "io/text.h"
 #include "model/model.h"
 #include "svf/expert.h"
@@ -217,6 +218,9 @@ t2_status t2_expert_merge(const char *model, const t2_factors *factors, const t2
     t2_status status = T2_OK;
     if (folder && inside == NULL) {
         status = t2_fail(err, T2_ERR_NOMEM, "out of memory");
+    } else if (t2_same_file(folder ? inside : model, out)) {
+        char shown[T2_SHOW];
+        status = t2_fail(err, T2_ERR_ARG, "%.300s: is the model's own file", t2_show(shown, out));
     } else {
         status = t2_safetensors_open(folder ? inside : model, 0, &merge.file, err);
     }

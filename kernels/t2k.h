@@ -297,12 +297,40 @@ T2K_API t2k_status t2k_embedding_team(t2k_team *team, int64_t rows, int64_t cols
                                       const float *table, int64_t ldt, const int64_t *ids, float *Y,
                                       int64_t ldy);
 
+/* Gradient of softmax by rows, in attention times the factor of the scores:
+ *   dX[i,:] = (Y[i,:] * (dY[i,:] - sum_j Y[i,j] dY[i,j])) * scale
+ * Y: what t2k_softmax gave. All (rows, cols); dX may be Y or dY, with the same stride. A NaN or
+ * infinity in dY reaches its whole row. Error <= ((cols/64 + 10) * sum |Y dY| + 3 |dY|) * 2^-24 *
+ * |Y scale| + 2^-148 * (|scale| + 1). */
+T2K_API t2k_status t2k_softmax_backward(int64_t rows, int64_t cols, const float *Y, int64_t ldy,
+                                        const float *dY, int64_t lddy, float scale, float *dX,
+                                        int64_t lddx);
+T2K_API t2k_status t2k_softmax_backward_team(t2k_team *team, int64_t rows, int64_t cols,
+                                             const float *Y, int64_t ldy, const float *dY,
+                                             int64_t lddy, float scale, float *dX, int64_t lddx);
+
+/* Sums over the rows of A (rows, cols), the gradient of a bias, and of the products A[i,j] *
+ * B[i,j], that of a singular value: sums[j] = sum_i, or sums[j] + sum_i with accumulate (0 or 1;
+ * with 0 sums is not read). Rows go in chunks of 256, each one chain: calls of 256 rows that
+ * accumulate give the bits of one call (docs/numerics.md, rule 8). sums (cols) must overlap neither
+ * A nor B. Error <= (min(rows, 256) + rows/256 + 2) * 2^-24 * sum |A B|, and 2^-149 per product. */
+T2K_API t2k_status t2k_column_sums(int64_t rows, int64_t cols, const float *A, int64_t lda,
+                                   int accumulate, float *sums);
+T2K_API t2k_status t2k_column_sums_team(t2k_team *team, int64_t rows, int64_t cols, const float *A,
+                                        int64_t lda, int accumulate, float *sums);
+T2K_API t2k_status t2k_column_dots(int64_t rows, int64_t cols, const float *A, int64_t lda,
+                                   const float *B, int64_t ldb, int accumulate, float *sums);
+T2K_API t2k_status t2k_column_dots_team(t2k_team *team, int64_t rows, int64_t cols, const float *A,
+                                        int64_t lda, const float *B, int64_t ldb, int accumulate,
+                                        float *sums);
+
 /* ---- elementwise -------------------------------------------------------------------------- */
 
 /* All work in place (Y = X). */
 T2K_API t2k_status t2k_exp(int64_t n, const float *X, float *Y);  /* <= 1 ULP, denormals kept */
 T2K_API t2k_status t2k_relu(int64_t n, const float *X, float *Y); /* x < 0 ? +0 : x; NaN stays */
 T2K_API t2k_status t2k_add(int64_t n, const float *X, const float *Z, float *Y); /* X + Z */
+T2K_API t2k_status t2k_mul(int64_t n, const float *X, const float *Z, float *Y); /* X * Z */
 
 /* Activations: GELU, x Phi(x) = x/2 (1 + erf(x / sqrt 2)) and with tanh instead,
  * x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) (Hendrycks and Gimpel, arXiv 1606.08415); SiLU,
@@ -313,6 +341,17 @@ T2K_API t2k_status t2k_add(int64_t n, const float *X, const float *Z, float *Y);
 T2K_API t2k_status t2k_gelu(int64_t n, const float *X, float *Y);
 T2K_API t2k_status t2k_gelu_tanh(int64_t n, const float *X, float *Y);
 T2K_API t2k_status t2k_silu(int64_t n, const float *X, float *Y);
+
+/* dX = dY * f'(X), f being the activation (T2K_ACT_NONE: dX = dY); dX may be X or dY. relu: dY
+ * where not X <= 0, else +0 (as PyTorch: 0 at 0, dY at a NaN). The others: a NaN stays, f' is 1 at
+ * +Inf and within 1e-36 of 0 at -Inf. Error <= 1.5e-7 |dY| (GELU, both), 2.5e-7 |dY| (SiLU), and
+ * half a unit of dX. A gated unit y = silu(g) * u has du = t2k_mul(dy, silu(g)) and as dg this of
+ * t2k_mul(dy, u). */
+T2K_API t2k_status t2k_activation_backward(t2k_activation activation, int64_t n, const float *X,
+                                           const float *dY, float *dX);
+T2K_API t2k_status t2k_activation_backward_team(t2k_team *team, t2k_activation activation,
+                                                int64_t n, const float *X, const float *dY,
+                                                float *dX);
 
 /* Y[i,j] = X[i,j] * scale[j]. */
 T2K_API t2k_status t2k_scale_columns(int64_t rows, int64_t cols, const float *X, int64_t ldx,

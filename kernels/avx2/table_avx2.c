@@ -17,6 +17,10 @@ extern t2k_unary_fn t2k_gelu_avx2;
 extern t2k_unary_fn t2k_gelu_tanh_avx2;
 extern t2k_unary_fn t2k_silu_avx2;
 extern t2k_binary_fn t2k_add_avx2;
+extern t2k_binary_fn t2k_mul_avx2;
+extern t2k_activation_backward_fn t2k_activation_backward_avx2;
+extern t2k_softmax_backward_fn t2k_softmax_backward_avx2;
+extern t2k_column_dots_fn t2k_column_dots_avx2;
 extern t2k_probe_fma_fn t2k_probe_fma_avx2;
 extern t2k_probe_read_fn t2k_probe_read_avx2;
 extern t2k_unary_fn t2k_probe_copy_avx2;
@@ -39,6 +43,10 @@ const t2k_table t2k_table_avx2 = {
     .gelu_tanh = t2k_gelu_tanh_avx2,
     .silu = t2k_silu_avx2,
     .add = t2k_add_avx2,
+    .mul = t2k_mul_avx2,
+    .activation_backward = t2k_activation_backward_avx2,
+    .softmax_backward = t2k_softmax_backward_avx2,
+    .column_dots = t2k_column_dots_avx2,
     .probe_fma = t2k_probe_fma_avx2,
     .probe_read = t2k_probe_read_avx2,
     .probe_copy = t2k_probe_copy_avx2,

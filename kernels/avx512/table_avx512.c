@@ -17,6 +17,10 @@ extern t2k_unary_fn t2k_gelu_avx512;
 extern t2k_unary_fn t2k_gelu_tanh_avx512;
 extern t2k_unary_fn t2k_silu_avx512;
 extern t2k_binary_fn t2k_add_avx512;
+extern t2k_binary_fn t2k_mul_avx512;
+extern t2k_activation_backward_fn t2k_activation_backward_avx512;
+extern t2k_softmax_backward_fn t2k_softmax_backward_avx512;
+extern t2k_column_dots_fn t2k_column_dots_avx512;
 extern t2k_probe_fma_fn t2k_probe_fma_avx512;
 extern t2k_probe_read_fn t2k_probe_read_avx512;
 extern t2k_unary_fn t2k_probe_copy_avx512;
@@ -39,6 +43,10 @@ const t2k_table t2k_table_avx512 = {
     .gelu_tanh = t2k_gelu_tanh_avx512,
     .silu = t2k_silu_avx512,
     .add = t2k_add_avx512,
+    .mul = t2k_mul_avx512,
+    .activation_backward = t2k_activation_backward_avx512,
+    .softmax_backward = t2k_softmax_backward_avx512,
+    .column_dots = t2k_column_dots_avx512,
     .probe_fma = t2k_probe_fma_avx512,
     .probe_read = t2k_probe_read_avx512,
     .probe_copy = t2k_probe_copy_avx512,

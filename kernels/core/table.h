@@ -191,6 +191,19 @@ typedef void t2k_binary_fn(size_t n, const float *X, const float *Z, float *Y);
 typedef void t2k_dropout_fn(size_t n, const float *X, uint32_t threshold, float multiplier,
                             t2k_dropout_key key, uint64_t first, float *Y);
 
+/* dX = dY f'(X), f the activation (none: 1); dX may be X or dY. */
+typedef void t2k_activation_backward_fn(t2k_activation activation, size_t n, const float *X,
+                                        const float *dY, float *dX);
+
+/* dX = (Y * (dY - sum of Y dY)) * scale by rows; dX may be Y or dY. */
+typedef void t2k_softmax_backward_fn(size_t rows, size_t cols, const float *Y, size_t ldy,
+                                     const float *dY, size_t lddy, float scale, float *dX,
+                                     size_t lddx);
+
+/* sums[j] (+)= sum over rows of A[i,j] * B[i,j], of A[i,j] where B is NULL (rule 8). */
+typedef void t2k_column_dots_fn(size_t rows, size_t cols, const float *A, size_t lda,
+                                const float *B, size_t ldb, int accumulate, float *sums);
+
 /* ---- attention ------------------------------------------------------------------------------ */
 
 /* Floats of an attention tile's workspace: Q packed, the running O and V of a block, then the

@@ -17,6 +17,10 @@ extern t2k_unary_fn t2k_gelu_neon;
 extern t2k_unary_fn t2k_gelu_tanh_neon;
 extern t2k_unary_fn t2k_silu_neon;
 extern t2k_binary_fn t2k_add_neon;
+extern t2k_binary_fn t2k_mul_neon;
+extern t2k_activation_backward_fn t2k_activation_backward_neon;
+extern t2k_softmax_backward_fn t2k_softmax_backward_neon;
+extern t2k_column_dots_fn t2k_column_dots_neon;
 extern t2k_probe_fma_fn t2k_probe_fma_neon;
 extern t2k_probe_read_fn t2k_probe_read_neon;
 extern t2k_unary_fn t2k_probe_copy_neon;
@@ -39,6 +43,10 @@ const t2k_table t2k_table_neon = {
     .gelu_tanh = t2k_gelu_tanh_neon,
     .silu = t2k_silu_neon,
     .add = t2k_add_neon,
+    .mul = t2k_mul_neon,
+    .activation_backward = t2k_activation_backward_neon,
+    .softmax_backward = t2k_softmax_backward_neon,
+    .column_dots = t2k_column_dots_neon,
     .probe_fma = t2k_probe_fma_neon,
     .probe_read = t2k_probe_read_neon,
     .probe_copy = t2k_probe_copy_neon,

@@ -21,6 +21,10 @@ extern t2k_unary_fn t2k_gelu_tanh_scalar;
 extern t2k_unary_fn t2k_silu_scalar;
 extern t2k_binary_fn t2k_add_scalar;
 extern t2k_dropout_fn t2k_dropout_scalar;
+extern t2k_binary_fn t2k_mul_scalar;
+extern t2k_activation_backward_fn t2k_activation_backward_scalar;
+extern t2k_softmax_backward_fn t2k_softmax_backward_scalar;
+extern t2k_column_dots_fn t2k_column_dots_scalar;
 extern t2k_probe_fma_fn t2k_probe_fma_scalar;
 extern t2k_probe_fma_fn t2k_probe_bf16_scalar;
 extern t2k_probe_read_fn t2k_probe_read_scalar;
@@ -48,6 +52,10 @@ const t2k_table t2k_table_scalar = {
     .silu = t2k_silu_scalar,
     .add = t2k_add_scalar,
     .dropout = t2k_dropout_scalar,
+    .mul = t2k_mul_scalar,
+    .activation_backward = t2k_activation_backward_scalar,
+    .softmax_backward = t2k_softmax_backward_scalar,
+    .column_dots = t2k_column_dots_scalar,
     .probe_fma = t2k_probe_fma_scalar,
     .probe_bf16 = t2k_probe_bf16_scalar,
     .probe_read = t2k_probe_read_scalar,

@@ -79,15 +79,19 @@ void T2K_FN(relu)(size_t n, const float *X, float *Y)
     }
 }
 
-void T2K_FN(add)(size_t n, const float *X, const float *Z, float *Y)
-{
-    for (; n >= VF_W; n -= VF_W, X += VF_W, Z += VF_W, Y += VF_W) {
-        v_store(Y, v_add(v_load(X), v_load(Z)));
+#define BINARY(name)                                                      \
+    void T2K_FN(name)(size_t n, const float *X, const float *Z, float *Y) \
+    {                                                                     \
+        for (; n >= VF_W; n -= VF_W, X += VF_W, Z += VF_W, Y += VF_W) {   \
+            v_store(Y, v_##name(v_load(X), v_load(Z)));                   \
+        }                                                                 \
+        if (n > 0) {                                                      \
+            v_store_n(Y, v_##name(v_load_n(X, n), v_load_n(Z, n)), n);    \
+        }                                                                 \
     }
-    if (n > 0) {
-        v_store_n(Y, v_add(v_load_n(X, n), v_load_n(Z, n)), n);
-    }
-}
+
+BINARY(add)
+BINARY(mul)
 
 void T2K_FN(scale_columns)(size_t rows, size_t cols, const float *X, size_t ldx, const float *scale,
                            float *Y, size_t ldy)

@@ -1,0 +1,6 @@
+#include "simd/simd_avx2.h"
+
+#include "core/table.h"
+#include "tmpl/activation_backward.h"
+#include "tmpl/column_dots.h"
+#include "tmpl/softmax_backward.h"

@@ -309,6 +309,63 @@ T2K_API t2k_status t2k_softmax_backward_team(t2k_team *team, int64_t rows, int64
                                              const float *Y, int64_t ldy, const float *dY,
                                              int64_t lddy, float scale, float *dX, int64_t lddx);
 
+/* Y[i,:] = X[i,:] - log sum exp X[i,:], and its gradient dX[i,:] = dY[i,:] - exp(Y[i,:]) * sum dY.
+ * All (rows, cols); Y may be X, dX may be Y or dY, with the same stride. Rows that softmax makes
+ * NaN are NaN. Error of Y <= (2 |Y| + cols/64 + 16) * 2^-24. */
+T2K_API t2k_status t2k_log_softmax(int64_t rows, int64_t cols, const float *X, int64_t ldx,
+                                   float *Y, int64_t ldy);
+T2K_API t2k_status t2k_log_softmax_team(t2k_team *team, int64_t rows, int64_t cols, const float *X,
+                                        int64_t ldx, float *Y, int64_t ldy);
+T2K_API t2k_status t2k_log_softmax_backward(int64_t rows, int64_t cols, const float *Y, int64_t ldy,
+                                            const float *dY, int64_t lddy, float *dX, int64_t lddx);
+T2K_API t2k_status t2k_log_softmax_backward_team(t2k_team *team, int64_t rows, int64_t cols,
+                                                 const float *Y, int64_t ldy, const float *dY,
+                                                 int64_t lddy, float *dX, int64_t lddx);
+
+/* Direction of a Kullback-Leibler divergence: KL(policy || base) or KL(base || policy). */
+typedef enum t2k_kl { T2K_KL_POLICY_BASE = 0, T2K_KL_BASE_POLICY = 1 } t2k_kl;
+
+/* What training takes from rows of logits; p = softmax(logits[i,:]), q = softmax(base[i,:]):
+ *   log_probs[i] = log p[label], base_log_probs[i] = log q[label], 0 for an ignored row;
+ *   kl[i] = sum p log(p/q), or sum q log(q/p); entropy[i] = -sum p log p;
+ *   gradient[i,:] = that of weights[i] * -log p[label] + kl_weights[i] * KL by the policy's logits:
+ *     weights[i] * (p - [label]) + kl_weights[i] * (p (log(p/q) - KL), or p - q).
+ * A label below 0 (PyTorch: -100) is ignored: its weight counts as 0. A row whose two weights are 0
+ * has a gradient of zeros, even where its logits are NaN. Mean or sum, baselines and lengths are
+ * the caller's weights. Outputs that are NULL cost nothing; kl, kl_weights and base_log_probs need
+ * a base, log_probs, base_log_probs and weights need labels. gradient may be logits or base, with
+ * the same stride. A term with p = 0 (or q = 0) is 0; p > 0 where q = 0 gives an infinite KL. A row
+ * that softmax makes NaN is NaN. cols >= 1; a label >= cols is T2K_ERR_ARG.
+ * p and q are those of float: 0 below 2^-149. Error with s(p) = (2 |log p| + cols/64 + 16) * 2^-24:
+ * log_probs s(p); gradient without KL |weight| (p s(p), and 2^-23 at the label). */
+typedef struct t2k_policy_args {
+    size_t size; /* sizeof(t2k_policy_args) */
+    int64_t rows, cols;
+    const float *logits; /* (rows, cols) */
+    int64_t ld_logits;
+    const float *base; /* (rows, cols) or NULL */
+    int64_t ld_base;
+    const int64_t *labels;   /* (rows) or NULL */
+    const float *weights;    /* (rows) or NULL: 1 */
+    const float *kl_weights; /* (rows) or NULL: 0 */
+    t2k_kl kl_direction;
+    float *log_probs, *base_log_probs, *kl, *entropy; /* (rows) each, or NULL */
+    float *gradient;                                  /* (rows, cols) or NULL */
+    int64_t ld_gradient;
+} t2k_policy_args;
+T2K_API t2k_status t2k_policy(const t2k_policy_args *args);
+T2K_API t2k_status t2k_policy_team(t2k_team *team, const t2k_policy_args *args);
+
+/* The part of it that is cross-entropy: log_probs (rows) or NULL, of which the loss is the negative
+ * weighted sum, and dX (rows, cols) or NULL, which may be X. */
+T2K_API t2k_status t2k_cross_entropy(int64_t rows, int64_t cols, const float *X, int64_t ldx,
+                                     const int64_t *labels, const float *weights, float *log_probs,
+                                     float *dX, int64_t lddx);
+T2K_API t2k_status t2k_cross_entropy_team(t2k_team *team, int64_t rows, int64_t cols,
+                                          const float *X, int64_t ldx, const int64_t *labels,
+                                          const float *weights, float *log_probs, float *dX,
+                                          int64_t lddx);
+
 /* Sums over the rows of A (rows, cols), the gradient of a bias, and of the products A[i,j] *
  * B[i,j], that of a singular value: sums[j] = sum_i, or sums[j] + sum_i with accumulate (0 or 1;
  * with 0 sums is not read). Rows go in chunks of 256, each one chain: calls of 256 rows that
@@ -328,6 +385,7 @@ T2K_API t2k_status t2k_column_dots_team(t2k_team *team, int64_t rows, int64_t co
 
 /* All work in place (Y = X). */
 T2K_API t2k_status t2k_exp(int64_t n, const float *X, float *Y);  /* <= 1 ULP, denormals kept */
+T2K_API t2k_status t2k_log(int64_t n, const float *X, float *Y);  /* < 1 ULP; -0: -Inf */
 T2K_API t2k_status t2k_relu(int64_t n, const float *X, float *Y); /* x < 0 ? +0 : x; NaN stays */
 T2K_API t2k_status t2k_add(int64_t n, const float *X, const float *Z, float *Y); /* X + Z */
 T2K_API t2k_status t2k_mul(int64_t n, const float *X, const float *Z, float *Y); /* X * Z */

@@ -21,6 +21,10 @@ extern t2k_binary_fn t2k_mul_avx2;
 extern t2k_activation_backward_fn t2k_activation_backward_avx2;
 extern t2k_softmax_backward_fn t2k_softmax_backward_avx2;
 extern t2k_column_dots_fn t2k_column_dots_avx2;
+extern t2k_unary_fn t2k_log_avx2;
+extern t2k_policy_fn t2k_policy_avx2;
+extern t2k_softmax_fn t2k_log_softmax_avx2;
+extern t2k_log_softmax_backward_fn t2k_log_softmax_backward_avx2;
 extern t2k_probe_fma_fn t2k_probe_fma_avx2;
 extern t2k_probe_read_fn t2k_probe_read_avx2;
 extern t2k_unary_fn t2k_probe_copy_avx2;
@@ -47,6 +51,10 @@ const t2k_table t2k_table_avx2 = {
     .activation_backward = t2k_activation_backward_avx2,
     .softmax_backward = t2k_softmax_backward_avx2,
     .column_dots = t2k_column_dots_avx2,
+    .log = t2k_log_avx2,
+    .policy = t2k_policy_avx2,
+    .log_softmax = t2k_log_softmax_avx2,
+    .log_softmax_backward = t2k_log_softmax_backward_avx2,
     .probe_fma = t2k_probe_fma_avx2,
     .probe_read = t2k_probe_read_avx2,
     .probe_copy = t2k_probe_copy_avx2,

@@ -21,6 +21,10 @@ extern t2k_binary_fn t2k_mul_avx512;
 extern t2k_activation_backward_fn t2k_activation_backward_avx512;
 extern t2k_softmax_backward_fn t2k_softmax_backward_avx512;
 extern t2k_column_dots_fn t2k_column_dots_avx512;
+extern t2k_unary_fn t2k_log_avx512;
+extern t2k_policy_fn t2k_policy_avx512;
+extern t2k_softmax_fn t2k_log_softmax_avx512;
+extern t2k_log_softmax_backward_fn t2k_log_softmax_backward_avx512;
 extern t2k_probe_fma_fn t2k_probe_fma_avx512;
 extern t2k_probe_read_fn t2k_probe_read_avx512;
 extern t2k_unary_fn t2k_probe_copy_avx512;
@@ -47,6 +51,10 @@ const t2k_table t2k_table_avx512 = {
     .activation_backward = t2k_activation_backward_avx512,
     .softmax_backward = t2k_softmax_backward_avx512,
     .column_dots = t2k_column_dots_avx512,
+    .log = t2k_log_avx512,
+    .policy = t2k_policy_avx512,
+    .log_softmax = t2k_log_softmax_avx512,
+    .log_softmax_backward = t2k_log_softmax_backward_avx512,
     .probe_fma = t2k_probe_fma_avx512,
     .probe_read = t2k_probe_read_avx512,
     .probe_copy = t2k_probe_copy_avx512,

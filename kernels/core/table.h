@@ -204,6 +204,13 @@ typedef void t2k_softmax_backward_fn(size_t rows, size_t cols, const float *Y, s
 typedef void t2k_column_dots_fn(size_t rows, size_t cols, const float *A, size_t lda,
                                 const float *B, size_t ldb, int accumulate, float *sums);
 
+/* Rows first .. last - 1 of args, which is of full size and has at least one column. */
+typedef void t2k_policy_fn(const t2k_policy_args *args, size_t first, size_t last);
+
+/* dX = dY - exp(Y) * sum of dY by rows; dX may be Y or dY. */
+typedef void t2k_log_softmax_backward_fn(size_t rows, size_t cols, const float *Y, size_t ldy,
+                                         const float *dY, size_t lddy, float *dX, size_t lddx);
+
 /* ---- attention ------------------------------------------------------------------------------ */
 
 /* Floats of an attention tile's workspace: Q packed, the running O and V of a block, then the

@@ -21,6 +21,10 @@ extern t2k_binary_fn t2k_mul_neon;
 extern t2k_activation_backward_fn t2k_activation_backward_neon;
 extern t2k_softmax_backward_fn t2k_softmax_backward_neon;
 extern t2k_column_dots_fn t2k_column_dots_neon;
+extern t2k_unary_fn t2k_log_neon;
+extern t2k_policy_fn t2k_policy_neon;
+extern t2k_softmax_fn t2k_log_softmax_neon;
+extern t2k_log_softmax_backward_fn t2k_log_softmax_backward_neon;
 extern t2k_probe_fma_fn t2k_probe_fma_neon;
 extern t2k_probe_read_fn t2k_probe_read_neon;
 extern t2k_unary_fn t2k_probe_copy_neon;
@@ -47,6 +51,10 @@ const t2k_table t2k_table_neon = {
     .activation_backward = t2k_activation_backward_neon,
     .softmax_backward = t2k_softmax_backward_neon,
     .column_dots = t2k_column_dots_neon,
+    .log = t2k_log_neon,
+    .policy = t2k_policy_neon,
+    .log_softmax = t2k_log_softmax_neon,
+    .log_softmax_backward = t2k_log_softmax_backward_neon,
     .probe_fma = t2k_probe_fma_neon,
     .probe_read = t2k_probe_read_neon,
     .probe_copy = t2k_probe_copy_neon,

@@ -59,6 +59,7 @@ static t2k_status run(struct job *job, double work)
     }
 
 UNARY(exp, EXP_NS)
+UNARY(log, EXP_NS)
 UNARY(gelu, EXP_NS)
 UNARY(gelu_tanh, EXP_NS)
 UNARY(silu, EXP_NS)

@@ -25,6 +25,10 @@ extern t2k_binary_fn t2k_mul_scalar;
 extern t2k_activation_backward_fn t2k_activation_backward_scalar;
 extern t2k_softmax_backward_fn t2k_softmax_backward_scalar;
 extern t2k_column_dots_fn t2k_column_dots_scalar;
+extern t2k_unary_fn t2k_log_scalar;
+extern t2k_policy_fn t2k_policy_scalar;
+extern t2k_softmax_fn t2k_log_softmax_scalar;
+extern t2k_log_softmax_backward_fn t2k_log_softmax_backward_scalar;
 extern t2k_probe_fma_fn t2k_probe_fma_scalar;
 extern t2k_probe_fma_fn t2k_probe_bf16_scalar;
 extern t2k_probe_read_fn t2k_probe_read_scalar;
@@ -56,6 +60,10 @@ const t2k_table t2k_table_scalar = {
     .activation_backward = t2k_activation_backward_scalar,
     .softmax_backward = t2k_softmax_backward_scalar,
     .column_dots = t2k_column_dots_scalar,
+    .log = t2k_log_scalar,
+    .policy = t2k_policy_scalar,
+    .log_softmax = t2k_log_softmax_scalar,
+    .log_softmax_backward = t2k_log_softmax_backward_scalar,
     .probe_fma = t2k_probe_fma_scalar,
     .probe_bf16 = t2k_probe_bf16_scalar,
     .probe_read = t2k_probe_read_scalar,

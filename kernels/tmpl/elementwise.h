@@ -1,6 +1,7 @@
 /* Elementwise kernels: each element on its own, in place allowed, tails masked. What computes goes
  * in groups of vectors in lockstep, which hides the latency of its chain. */
 #include "tmpl/activation.h"
+#include "tmpl/log.h"
 
 #define GROUP 4
 #define STEP_INLINE static inline __attribute__((always_inline))
@@ -21,7 +22,17 @@
         }                                                                      \
     }
 
+/* v[i] = log v[i]: its chains run side by side, since nothing in them branches. */
+ACT_INLINE void v_log_group(vf v[], const size_t count)
+{
+    ACT_EACH(i, count)
+    {
+        v[i] = v_log(v[i]);
+    }
+}
+
 STEP(exp)
+STEP(log)
 STEP(gelu)
 STEP(gelu_tanh)
 
@@ -64,6 +75,7 @@ STEP_INLINE void silu_step(const float *X, float *Y, const size_t count)
     }
 
 UNARY(exp)
+UNARY(log)
 UNARY(gelu)
 UNARY(gelu_tanh)
 UNARY(silu)

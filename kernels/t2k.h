@@ -281,6 +281,38 @@ T2K_API t2k_status t2k_rms_norm_team(t2k_team *team, int64_t rows, int64_t cols,
                                      const float *weight, float eps, float *sum, int64_t lds,
                                      float *Y, int64_t ldy);
 
+/* Gradients of both norms, with t = (z - mean) / sqrt(var + eps), t = z / sqrt(mean(z^2) + eps),
+ * found again from the operands of the norm, and g = dY[i,:] * weight:
+ *   dX[i,:] = (g - mean(g) - t mean(g t)) / sqrt(var + eps), RMS norm without mean(g),
+ *   the gradient by z: of X where there is no scale, and of the residual;
+ *   dweight[j] = sum_i dY[i,j] t[i,j], dbias[j] = sum_i dY[i,j]; accumulate and the order of these
+ *   sums are as in t2k_column_sums.
+ * X, residual, dY, dX (rows, cols); the others (cols). dX, dweight, dbias that are NULL cost
+ * nothing. dX may be X, residual or dY, with the same stride. A row that is not finite, or whose
+ * squares overflow, or vanish with eps = 0, has NaN in dX and makes dweight NaN. Error of dX, in
+ * units of 2^-24 / sqrt(var + eps): cols/64 + 32 times (|g| + mean|g| + |t| mean|g t|), with t at
+ * its largest of the row. */
+T2K_API t2k_status t2k_layer_norm_backward(int64_t rows, int64_t cols, const float *X, int64_t ldx,
+                                           const float *scale, const float *residual, int64_t ldr,
+                                           const float *weight, float eps, const float *dY,
+                                           int64_t lddy, float *dX, int64_t lddx, int accumulate,
+                                           float *dweight, float *dbias);
+T2K_API t2k_status t2k_layer_norm_backward_team(t2k_team *team, int64_t rows, int64_t cols,
+                                                const float *X, int64_t ldx, const float *scale,
+                                                const float *residual, int64_t ldr,
+                                                const float *weight, float eps, const float *dY,
+                                                int64_t lddy, float *dX, int64_t lddx,
+                                                int accumulate, float *dweight, float *dbias);
+T2K_API t2k_status t2k_rms_norm_backward(int64_t rows, int64_t cols, const float *X, int64_t ldx,
+                                         const float *residual, int64_t ldr, const float *weight,
+                                         float eps, const float *dY, int64_t lddy, float *dX,
+                                         int64_t lddx, int accumulate, float *dweight);
+T2K_API t2k_status t2k_rms_norm_backward_team(t2k_team *team, int64_t rows, int64_t cols,
+                                              const float *X, int64_t ldx, const float *residual,
+                                              int64_t ldr, const float *weight, float eps,
+                                              const float *dY, int64_t lddy, float *dX,
+                                              int64_t lddx, int accumulate, float *dweight);
+
 /* Mean of all elements of X (rows, cols), summed in double in a fixed order and rounded once to
  * float. NaN for an empty X. */
 T2K_API t2k_status t2k_mean(int64_t rows, int64_t cols, const float *X, int64_t ldx, float *mean);
@@ -427,6 +459,45 @@ T2K_API t2k_status t2k_dropout(int64_t n, const float *X, float p, t2k_dropout_k
                                uint64_t first, float *Y);
 T2K_API t2k_status t2k_dropout_team(t2k_team *team, int64_t n, const float *X, float p,
                                     t2k_dropout_key key, uint64_t first, float *Y);
+
+/* ---- optimisers --------------------------------------------------------------------------- */
+
+/* One step of Adam (Kingma and Ba, arXiv 1412.6980) or, decoupled, AdamW (arXiv 1711.05101), as
+ * PyTorch computes it: g = G + weight_decay * P, or P *= 1 - lr * weight_decay;
+ * M += (1 - beta1) (g - M); V = beta2 V + (1 - beta2) g^2;
+ * P -= lr / correction1 * M / (sqrt(V) / sqrt(correction2) + eps).
+ * correction1 = 1 - beta1^t, correction2 = 1 - beta2^t > 0, the powers as the caller keeps them.
+ * G, M, V, P (n); the state starts as zeros. NaN and infinities go where the formula puts them. */
+typedef struct t2k_adam {
+    double lr, beta1, beta2, eps, weight_decay;
+    double correction1, correction2;
+    int decoupled;
+} t2k_adam;
+T2K_API t2k_status t2k_adam_step(const t2k_adam *adam, int64_t n, const float *G, float *M,
+                                 float *V, float *P);
+T2K_API t2k_status t2k_adam_step_team(t2k_team *team, const t2k_adam *adam, int64_t n,
+                                      const float *G, float *M, float *V, float *P);
+
+/* One step of SGD as PyTorch computes it: g = G + weight_decay * P; with momentum
+ * M = g at the first step, else momentum * M + (1 - dampening) g, and g = M, nesterov
+ * g + momentum * M; P -= lr * g. M (n) is not touched, and may be NULL, without momentum. */
+typedef struct t2k_sgd {
+    double lr, momentum, dampening, weight_decay;
+    int nesterov, first;
+} t2k_sgd;
+T2K_API t2k_status t2k_sgd_step(const t2k_sgd *sgd, int64_t n, const float *G, float *M, float *P);
+T2K_API t2k_status t2k_sgd_step_team(t2k_team *team, const t2k_sgd *sgd, int64_t n, const float *G,
+                                     float *M, float *P);
+
+/* Y = X * factor, in place with Y = X; and the sum of the squares of X in double in a fixed order:
+ * with them, gradients are clipped to a global norm. Error of the sum <= 2^-44 of it. */
+T2K_API t2k_status t2k_scale(int64_t n, const float *X, float factor, float *Y);
+T2K_API t2k_status t2k_scale_team(t2k_team *team, int64_t n, const float *X, float factor,
+                                  float *Y);
+T2K_API t2k_status t2k_sum_squares(int64_t n, const float *X, double *sum);
+T2K_API t2k_status t2k_sum_squares_team(t2k_team *team, int64_t n, const float *X, double *sum);
+
+/* ---- random numbers ----------------------------------------------------------------------- */
 
 /* One block of Philox4x32-10 (Salmon et al., SC 2011): four random words of counter and key. */
 T2K_API void t2k_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);

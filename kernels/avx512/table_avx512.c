@@ -25,6 +25,14 @@ extern t2k_unary_fn t2k_log_avx512;
 extern t2k_policy_fn t2k_policy_avx512;
 extern t2k_softmax_fn t2k_log_softmax_avx512;
 extern t2k_log_softmax_backward_fn t2k_log_softmax_backward_avx512;
+extern t2k_norm_stats_fn t2k_layer_norm_stats_avx512;
+extern t2k_norm_stats_fn t2k_rms_norm_stats_avx512;
+extern t2k_norm_backward_fn t2k_norm_backward_avx512;
+extern t2k_norm_columns_fn t2k_norm_columns_avx512;
+extern t2k_adam_fn t2k_adam_avx512;
+extern t2k_sgd_fn t2k_sgd_avx512;
+extern t2k_scale_fn t2k_scale_avx512;
+extern t2k_row_sums_fn t2k_row_squares_avx512;
 extern t2k_probe_fma_fn t2k_probe_fma_avx512;
 extern t2k_probe_read_fn t2k_probe_read_avx512;
 extern t2k_unary_fn t2k_probe_copy_avx512;
@@ -55,6 +63,14 @@ const t2k_table t2k_table_avx512 = {
     .policy = t2k_policy_avx512,
     .log_softmax = t2k_log_softmax_avx512,
     .log_softmax_backward = t2k_log_softmax_backward_avx512,
+    .layer_norm_stats = t2k_layer_norm_stats_avx512,
+    .rms_norm_stats = t2k_rms_norm_stats_avx512,
+    .norm_backward = t2k_norm_backward_avx512,
+    .norm_columns = t2k_norm_columns_avx512,
+    .adam = t2k_adam_avx512,
+    .sgd = t2k_sgd_avx512,
+    .scale = t2k_scale_avx512,
+    .row_squares = t2k_row_squares_avx512,
     .probe_fma = t2k_probe_fma_avx512,
     .probe_read = t2k_probe_read_avx512,
     .probe_copy = t2k_probe_copy_avx512,

@@ -3,4 +3,5 @@
 #include "core/table.h"
 #include "tmpl/activation_backward.h"
 #include "tmpl/column_dots.h"
+#include "tmpl/norm_backward.h"
 #include "tmpl/softmax_backward.h"

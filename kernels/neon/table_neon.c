@@ -25,6 +25,14 @@ extern t2k_unary_fn t2k_log_neon;
 extern t2k_policy_fn t2k_policy_neon;
 extern t2k_softmax_fn t2k_log_softmax_neon;
 extern t2k_log_softmax_backward_fn t2k_log_softmax_backward_neon;
+extern t2k_norm_stats_fn t2k_layer_norm_stats_neon;
+extern t2k_norm_stats_fn t2k_rms_norm_stats_neon;
+extern t2k_norm_backward_fn t2k_norm_backward_neon;
+extern t2k_norm_columns_fn t2k_norm_columns_neon;
+extern t2k_adam_fn t2k_adam_neon;
+extern t2k_sgd_fn t2k_sgd_neon;
+extern t2k_scale_fn t2k_scale_neon;
+extern t2k_row_sums_fn t2k_row_squares_neon;
 extern t2k_probe_fma_fn t2k_probe_fma_neon;
 extern t2k_probe_read_fn t2k_probe_read_neon;
 extern t2k_unary_fn t2k_probe_copy_neon;
@@ -55,6 +63,14 @@ const t2k_table t2k_table_neon = {
     .policy = t2k_policy_neon,
     .log_softmax = t2k_log_softmax_neon,
     .log_softmax_backward = t2k_log_softmax_backward_neon,
+    .layer_norm_stats = t2k_layer_norm_stats_neon,
+    .rms_norm_stats = t2k_rms_norm_stats_neon,
+    .norm_backward = t2k_norm_backward_neon,
+    .norm_columns = t2k_norm_columns_neon,
+    .adam = t2k_adam_neon,
+    .sgd = t2k_sgd_neon,
+    .scale = t2k_scale_neon,
+    .row_squares = t2k_row_squares_neon,
     .probe_fma = t2k_probe_fma_neon,
     .probe_read = t2k_probe_read_neon,
     .probe_copy = t2k_probe_copy_neon,

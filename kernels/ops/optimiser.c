@@ -199,7 +199,7 @@ t2k_status t2k_sum_squares_team(t2k_team *team, int64_t n, const float *X, doubl
     struct squares_job job = {table->row_squares, (size_t)n, X, 0.0};
     if (team != NULL) {
         /* sum may be each thread's own or one for all: equal values, but no plain race. */
-        const double result = squares(team, &job);
+        double result = squares(team, &job);
         __atomic_store(sum, &result, __ATOMIC_RELAXED);
         t2k_team_barrier(team);
         return T2K_OK;

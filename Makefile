@@ -137,7 +137,7 @@ help:
 	@echo 'make models         fetch MiniLM (91 MB) and SmolLM2 (538 MB) into build/models; MODELS=minilm'
 	@echo 'make all | lib      the program and the libraries, below $(B) | libraries only'
 	@echo 'make test-isa       the suites that compute, once per instruction set of this CPU'
-	@echo 'make test-exhaustive  all 2^32 arguments of exp, gelu, silu, relu: minutes'
+	@echo 'make test-exhaustive  all 2^32 arguments of exp, log, gelu, silu, relu: minutes'
 	@echo 'make test-emulated  the AVX-512 tests in an emulator'
 	@echo 'make test-asan | test-ubsan | test-tsan    under a sanitizer'
 	@echo 'make audit          symbols, instructions, flags and layering of what was built'

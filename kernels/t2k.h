@@ -281,6 +281,38 @@ T2K_API t2k_status t2k_rms_norm_team(t2k_team *team, int64_t rows, int64_t cols,
                                      const float *weight, float eps, float *sum, int64_t lds,
                                      float *Y, int64_t ldy);
 
+/* Gradients of both norms, with t = (z - mean) / sqrt(var + eps), t = z / sqrt(mean(z^2) + eps),
+ * found again from the operands of the norm, and g = dY[i,:] * weight:
+ *   dX[i,:] = (g - mean(g) - t mean(g t)) / sqrt(var + eps), RMS norm without mean(g),
+ *   the gradient by z: of X where there is no scale, and of the residual;
+ *   dweight[j] = sum_i dY[i,j] t[i,j], dbias[j] = sum_i dY[i,j]; accumulate and the order of these
+ *   sums are as in t2k_column_sums.
+ * X, residual, dY, dX (rows, cols); the others (cols). dX, dweight, dbias that are NULL cost
+ * nothing. dX may be X, residual or dY, with the same stride. A row that is not finite, or whose
+ * squares overflow, or vanish with eps = 0, has NaN in dX and makes dweight NaN. Error of dX, in
+ * units of 2^-24 / sqrt(var + eps): cols/64 + 32 times (|g| + mean|g| + |t| mean|g t|), with t at
+ * its largest of the row. */
+T2K_API t2k_status t2k_layer_norm_backward(int64_t rows, int64_t cols, const float *X, int64_t ldx,
+                                           const float *scale, const float *residual, int64_t ldr,
+                                           const float *weight, float eps, const float *dY,
+                                           int64_t lddy, float *dX, int64_t lddx, int accumulate,
+                                           float *dweight, float *dbias);
+T2K_API t2k_status t2k_layer_norm_backward_team(t2k_team *team, int64_t rows, int64_t cols,
+                                                const float *X, int64_t ldx, const float *scale,
+                                                const float *residual, int64_t ldr,
+                                                const float *weight, float eps, const float *dY,
+                                                int64_t lddy, float *dX, int64_t lddx,
+                                                int accumulate, float *dweight, float *dbias);
+T2K_API t2k_status t2k_rms_norm_backward(int64_t rows, int64_t cols, const float *X, int64_t ldx,
+                                         const float *residual, int64_t ldr, const float *weight,
+                                         float eps, const float *dY, int64_t lddy, float *dX,
+                                         int64_t lddx, int accumulate, float *dweight);
+T2K_API t2k_status t2k_rms_norm_backward_team(t2k_team *team, int64_t rows, int64_t cols,
+                                              const float *X, int64_t ldx, const float *residual,
+                                              int64_t ldr, const float *weight, float eps,
+                                              const float *dY, int64_t lddy, float *dX,
+                                              int64_t lddx, int accumulate, float *dweight);
+
 /* Mean of all elements of X (rows, cols), summed in double in a fixed order and rounded once to
  * float. NaN for an empty X. */
 T2K_API t2k_status t2k_mean(int64_t rows, int64_t cols, const float *X, int64_t ldx, float *mean);
@@ -297,12 +329,98 @@ T2K_API t2k_status t2k_embedding_team(t2k_team *team, int64_t rows, int64_t cols
                                       const float *table, int64_t ldt, const int64_t *ids, float *Y,
                                       int64_t ldy);
 
+/* Gradient of softmax by rows, in attention times the factor of the scores:
+ *   dX[i,:] = (Y[i,:] * (dY[i,:] - sum_j Y[i,j] dY[i,j])) * scale
+ * Y: what t2k_softmax gave. All (rows, cols); dX may be Y or dY, with the same stride. A NaN or
+ * infinity in dY reaches its whole row. Error <= ((cols/64 + 10) * sum |Y dY| + 3 |dY|) * 2^-24 *
+ * |Y scale| + 2^-148 * (|scale| + 1). */
+T2K_API t2k_status t2k_softmax_backward(int64_t rows, int64_t cols, const float *Y, int64_t ldy,
+                                        const float *dY, int64_t lddy, float scale, float *dX,
+                                        int64_t lddx);
+T2K_API t2k_status t2k_softmax_backward_team(t2k_team *team, int64_t rows, int64_t cols,
+                                             const float *Y, int64_t ldy, const float *dY,
+                                             int64_t lddy, float scale, float *dX, int64_t lddx);
+
+/* Y[i,:] = X[i,:] - log sum exp X[i,:], and its gradient dX[i,:] = dY[i,:] - exp(Y[i,:]) * sum dY.
+ * All (rows, cols); Y may be X, dX may be Y or dY, with the same stride. Rows that softmax makes
+ * NaN are NaN. Error of Y <= (2 |Y| + cols/64 + 16) * 2^-24. */
+T2K_API t2k_status t2k_log_softmax(int64_t rows, int64_t cols, const float *X, int64_t ldx,
+                                   float *Y, int64_t ldy);
+T2K_API t2k_status t2k_log_softmax_team(t2k_team *team, int64_t rows, int64_t cols, const float *X,
+                                        int64_t ldx, float *Y, int64_t ldy);
+T2K_API t2k_status t2k_log_softmax_backward(int64_t rows, int64_t cols, const float *Y, int64_t ldy,
+                                            const float *dY, int64_t lddy, float *dX, int64_t lddx);
+T2K_API t2k_status t2k_log_softmax_backward_team(t2k_team *team, int64_t rows, int64_t cols,
+                                                 const float *Y, int64_t ldy, const float *dY,
+                                                 int64_t lddy, float *dX, int64_t lddx);
+
+/* Direction of a Kullback-Leibler divergence: KL(policy || base) or KL(base || policy). */
+typedef enum t2k_kl { T2K_KL_POLICY_BASE = 0, T2K_KL_BASE_POLICY = 1 } t2k_kl;
+
+/* What training takes from rows of logits; p = softmax(logits[i,:]), q = softmax(base[i,:]):
+ *   log_probs[i] = log p[label], base_log_probs[i] = log q[label], 0 for an ignored row;
+ *   kl[i] = sum p log(p/q), or sum q log(q/p); entropy[i] = -sum p log p;
+ *   gradient[i,:] = that of weights[i] * -log p[label] + kl_weights[i] * KL by the policy's logits:
+ *     weights[i] * (p - [label]) + kl_weights[i] * (p (log(p/q) - KL), or p - q).
+ * A label below 0 (PyTorch: -100) is ignored: its weight counts as 0. A row whose two weights are 0
+ * has a gradient of zeros, even where its logits are NaN. Mean or sum, baselines and lengths are
+ * the caller's weights. Outputs that are NULL cost nothing; kl, kl_weights and base_log_probs need
+ * a base, log_probs, base_log_probs and weights need labels. gradient may be logits or base, with
+ * the same stride. A term with p = 0 (or q = 0) is 0; p > 0 where q = 0 gives an infinite KL. A row
+ * that softmax makes NaN is NaN. cols >= 1; a label >= cols is T2K_ERR_ARG.
+ * p and q are those of float: 0 below 2^-149. Error with s(p) = (2 |log p| + cols/64 + 16) * 2^-24:
+ * log_probs s(p); gradient without KL |weight| (p s(p), and 2^-23 at the label). */
+typedef struct t2k_policy_args {
+    size_t size; /* sizeof(t2k_policy_args) */
+    int64_t rows, cols;
+    const float *logits; /* (rows, cols) */
+    int64_t ld_logits;
+    const float *base; /* (rows, cols) or NULL */
+    int64_t ld_base;
+    const int64_t *labels;   /* (rows) or NULL */
+    const float *weights;    /* (rows) or NULL: 1 */
+    const float *kl_weights; /* (rows) or NULL: 0 */
+    t2k_kl kl_direction;
+    float *log_probs, *base_log_probs, *kl, *entropy; /* (rows) each, or NULL */
+    float *gradient;                                  /* (rows, cols) or NULL */
+    int64_t ld_gradient;
+} t2k_policy_args;
+T2K_API t2k_status t2k_policy(const t2k_policy_args *args);
+T2K_API t2k_status t2k_policy_team(t2k_team *team, const t2k_policy_args *args);
+
+/* The part of it that is cross-entropy: log_probs (rows) or NULL, of which the loss is the negative
+ * weighted sum, and dX (rows, cols) or NULL, which may be X. */
+T2K_API t2k_status t2k_cross_entropy(int64_t rows, int64_t cols, const float *X, int64_t ldx,
+                                     const int64_t *labels, const float *weights, float *log_probs,
+                                     float *dX, int64_t lddx);
+T2K_API t2k_status t2k_cross_entropy_team(t2k_team *team, int64_t rows, int64_t cols,
+                                          const float *X, int64_t ldx, const int64_t *labels,
+                                          const float *weights, float *log_probs, float *dX,
+                                          int64_t lddx);
+
+/* Sums over the rows of A (rows, cols), the gradient of a bias, and of the products A[i,j] *
+ * B[i,j], that of a singular value: sums[j] = sum_i, or sums[j] + sum_i with accumulate (0 or 1;
+ * with 0 sums is not read). Rows go in chunks of 256, each one chain: calls of 256 rows that
+ * accumulate give the bits of one call (docs/numerics.md, rule 8). sums (cols) must overlap neither
+ * A nor B. Error <= (min(rows, 256) + rows/256 + 2) * 2^-24 * sum |A B|, and 2^-149 per product. */
+T2K_API t2k_status t2k_column_sums(int64_t rows, int64_t cols, const float *A, int64_t lda,
+                                   int accumulate, float *sums);
+T2K_API t2k_status t2k_column_sums_team(t2k_team *team, int64_t rows, int64_t cols, const float *A,
+                                        int64_t lda, int accumulate, float *sums);
+T2K_API t2k_status t2k_column_dots(int64_t rows, int64_t cols, const float *A, int64_t lda,
+                                   const float *B, int64_t ldb, int accumulate, float *sums);
+T2K_API t2k_status t2k_column_dots_team(t2k_team *team, int64_t rows, int64_t cols, const float *A,
+                                        int64_t lda, const float *B, int64_t ldb, int accumulate,
+                                        float *sums);
+
 /* ---- elementwise -------------------------------------------------------------------------- */
 
 /* All work in place (Y = X). */
 T2K_API t2k_status t2k_exp(int64_t n, const float *X, float *Y);  /* <= 1 ULP, denormals kept */
+T2K_API t2k_status t2k_log(int64_t n, const float *X, float *Y);  /* < 1 ULP; -0: -Inf */
 T2K_API t2k_status t2k_relu(int64_t n, const float *X, float *Y); /* x < 0 ? +0 : x; NaN stays */
 T2K_API t2k_status t2k_add(int64_t n, const float *X, const float *Z, float *Y); /* X + Z */
+T2K_API t2k_status t2k_mul(int64_t n, const float *X, const float *Z, float *Y); /* X * Z */
 
 /* Activations: GELU, x Phi(x) = x/2 (1 + erf(x / sqrt 2)) and with tanh instead,
  * x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) (Hendrycks and Gimpel, arXiv 1606.08415); SiLU,
@@ -313,6 +431,17 @@ T2K_API t2k_status t2k_add(int64_t n, const float *X, const float *Z, float *Y);
 T2K_API t2k_status t2k_gelu(int64_t n, const float *X, float *Y);
 T2K_API t2k_status t2k_gelu_tanh(int64_t n, const float *X, float *Y);
 T2K_API t2k_status t2k_silu(int64_t n, const float *X, float *Y);
+
+/* dX = dY * f'(X), f being the activation (T2K_ACT_NONE: dX = dY); dX may be X or dY. relu: dY
+ * where not X <= 0, else +0 (as PyTorch: 0 at 0, dY at a NaN). The others: a NaN stays, f' is 1 at
+ * +Inf and within 1e-36 of 0 at -Inf. Error <= 1.5e-7 |dY| (GELU, both), 2.5e-7 |dY| (SiLU), and
+ * half a unit of dX. A gated unit y = silu(g) * u has du = t2k_mul(dy, silu(g)) and as dg this of
+ * t2k_mul(dy, u). */
+T2K_API t2k_status t2k_activation_backward(t2k_activation activation, int64_t n, const float *X,
+                                           const float *dY, float *dX);
+T2K_API t2k_status t2k_activation_backward_team(t2k_team *team, t2k_activation activation,
+                                                int64_t n, const float *X, const float *dY,
+                                                float *dX);
 
 /* Y[i,j] = X[i,j] * scale[j]. */
 T2K_API t2k_status t2k_scale_columns(int64_t rows, int64_t cols, const float *X, int64_t ldx,
@@ -330,6 +459,45 @@ T2K_API t2k_status t2k_dropout(int64_t n, const float *X, float p, t2k_dropout_k
                                uint64_t first, float *Y);
 T2K_API t2k_status t2k_dropout_team(t2k_team *team, int64_t n, const float *X, float p,
                                     t2k_dropout_key key, uint64_t first, float *Y);
+
+/* ---- optimisers --------------------------------------------------------------------------- */
+
+/* One step of Adam (Kingma and Ba, arXiv 1412.6980) or, decoupled, AdamW (arXiv 1711.05101), as
+ * PyTorch computes it: g = G + weight_decay * P, or P *= 1 - lr * weight_decay;
+ * M += (1 - beta1) (g - M); V = beta2 V + (1 - beta2) g^2;
+ * P -= lr / correction1 * M / (sqrt(V) / sqrt(correction2) + eps).
+ * correction1 = 1 - beta1^t, correction2 = 1 - beta2^t > 0, the powers as the caller keeps them.
+ * G, M, V, P (n); the state starts as zeros. NaN and infinities go where the formula puts them. */
+typedef struct t2k_adam {
+    double lr, beta1, beta2, eps, weight_decay;
+    double correction1, correction2;
+    int decoupled;
+} t2k_adam;
+T2K_API t2k_status t2k_adam_step(const t2k_adam *adam, int64_t n, const float *G, float *M,
+                                 float *V, float *P);
+T2K_API t2k_status t2k_adam_step_team(t2k_team *team, const t2k_adam *adam, int64_t n,
+                                      const float *G, float *M, float *V, float *P);
+
+/* One step of SGD as PyTorch computes it: g = G + weight_decay * P; with momentum
+ * M = g at the first step, else momentum * M + (1 - dampening) g, and g = M, nesterov
+ * g + momentum * M; P -= lr * g. M (n) is not touched, and may be NULL, without momentum. */
+typedef struct t2k_sgd {
+    double lr, momentum, dampening, weight_decay;
+    int nesterov, first;
+} t2k_sgd;
+T2K_API t2k_status t2k_sgd_step(const t2k_sgd *sgd, int64_t n, const float *G, float *M, float *P);
+T2K_API t2k_status t2k_sgd_step_team(t2k_team *team, const t2k_sgd *sgd, int64_t n, const float *G,
+                                     float *M, float *P);
+
+/* Y = X * factor, in place with Y = X; and the sum of the squares of X in double in a fixed order:
+ * with them, gradients are clipped to a global norm. Error of the sum <= 2^-44 of it. */
+T2K_API t2k_status t2k_scale(int64_t n, const float *X, float factor, float *Y);
+T2K_API t2k_status t2k_scale_team(t2k_team *team, int64_t n, const float *X, float factor,
+                                  float *Y);
+T2K_API t2k_status t2k_sum_squares(int64_t n, const float *X, double *sum);
+T2K_API t2k_status t2k_sum_squares_team(t2k_team *team, int64_t n, const float *X, double *sum);
+
+/* ---- random numbers ----------------------------------------------------------------------- */
 
 /* One block of Philox4x32-10 (Salmon et al., SC 2011): four random words of counter and key. */
 T2K_API void t2k_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);

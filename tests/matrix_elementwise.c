@@ -20,12 +20,23 @@ static double exact_twice(double x)
     return (double)(float)(x + x);
 }
 
+static t2k_status square(int64_t n, const float *X, float *Y)
+{
+    return t2k_mul(n, X, X, Y);
+}
+
+static double exact_square(double x)
+{
+    return (double)(float)(x * x);
+}
+
 static const struct ref_unary add = {"add", 0, twice, exact_twice, -HUGE_VAL, 0.0, 0.0};
-enum { UNARIES = REF_UNARIES + 1 };
+static const struct ref_unary mul = {"mul", 0, square, exact_square, -HUGE_VAL, 0.0, 0.0};
+enum { UNARIES = REF_UNARIES + 2 };
 
 static const struct ref_unary *unary(size_t which)
 {
-    return which < REF_UNARIES ? &ref_unaries[which] : &add;
+    return which < REF_UNARIES ? &ref_unaries[which] : which == REF_UNARIES ? &add : &mul;
 }
 
 static const float specials[] = {

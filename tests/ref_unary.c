@@ -10,6 +10,11 @@ static double exact_exp(double x)
     return exp(x);
 }
 
+static double exact_log(double x)
+{
+    return log(x);
+}
+
 static double exact_relu(double x)
 {
     return x < 0.0 ? 0.0 : x;
@@ -38,9 +43,9 @@ static double exact_silu(double x)
 #define SLOT(name) #name, offsetof(t2k_table, name), t2k_##name, exact_##name
 
 const struct ref_unary ref_unaries[REF_UNARIES] = {
-    {SLOT(exp), -HUGE_VAL, 0.9, 0.0},    {SLOT(gelu), -1.0, 1.6, 2e-8},
-    {SLOT(gelu_tanh), -1.0, 1.65, 2e-8}, {SLOT(silu), -88.0, 2.4, 3e-37},
-    {SLOT(relu), -HUGE_VAL, 0.0, 0.0},
+    {SLOT(exp), -HUGE_VAL, 0.9, 0.0}, {SLOT(log), -HUGE_VAL, 0.95, 0.0},
+    {SLOT(gelu), -1.0, 1.6, 2e-8},    {SLOT(gelu_tanh), -1.0, 1.65, 2e-8},
+    {SLOT(silu), -88.0, 2.4, 3e-37},  {SLOT(relu), -HUGE_VAL, 0.0, 0.0},
 };
 
 int ref_unary_holds(const struct ref_unary *f, float x, float y)

@@ -12,7 +12,7 @@ struct ref_unary {
     double from, ulp, absolute; /* x >= from: within ulp units in the last place, else `absolute` */
 };
 
-enum { REF_UNARIES = 5 };
+enum { REF_UNARIES = 6 };
 extern const struct ref_unary ref_unaries[REF_UNARIES]; /* exp first */
 
 /* Nonzero where y may stand for f(x): within the bound, a zero with the exact result's sign. */

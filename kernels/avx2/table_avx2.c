@@ -17,6 +17,22 @@ extern t2k_unary_fn t2k_gelu_avx2;
 extern t2k_unary_fn t2k_gelu_tanh_avx2;
 extern t2k_unary_fn t2k_silu_avx2;
 extern t2k_binary_fn t2k_add_avx2;
+extern t2k_binary_fn t2k_mul_avx2;
+extern t2k_activation_backward_fn t2k_activation_backward_avx2;
+extern t2k_softmax_backward_fn t2k_softmax_backward_avx2;
+extern t2k_column_dots_fn t2k_column_dots_avx2;
+extern t2k_unary_fn t2k_log_avx2;
+extern t2k_policy_fn t2k_policy_avx2;
+extern t2k_softmax_fn t2k_log_softmax_avx2;
+extern t2k_log_softmax_backward_fn t2k_log_softmax_backward_avx2;
+extern t2k_norm_stats_fn t2k_layer_norm_stats_avx2;
+extern t2k_norm_stats_fn t2k_rms_norm_stats_avx2;
+extern t2k_norm_backward_fn t2k_norm_backward_avx2;
+extern t2k_norm_columns_fn t2k_norm_columns_avx2;
+extern t2k_adam_fn t2k_adam_avx2;
+extern t2k_sgd_fn t2k_sgd_avx2;
+extern t2k_scale_fn t2k_scale_avx2;
+extern t2k_row_sums_fn t2k_row_squares_avx2;
 extern t2k_probe_fma_fn t2k_probe_fma_avx2;
 extern t2k_probe_read_fn t2k_probe_read_avx2;
 extern t2k_unary_fn t2k_probe_copy_avx2;
@@ -39,6 +55,22 @@ const t2k_table t2k_table_avx2 = {
     .gelu_tanh = t2k_gelu_tanh_avx2,
     .silu = t2k_silu_avx2,
     .add = t2k_add_avx2,
+    .mul = t2k_mul_avx2,
+    .activation_backward = t2k_activation_backward_avx2,
+    .softmax_backward = t2k_softmax_backward_avx2,
+    .column_dots = t2k_column_dots_avx2,
+    .log = t2k_log_avx2,
+    .policy = t2k_policy_avx2,
+    .log_softmax = t2k_log_softmax_avx2,
+    .log_softmax_backward = t2k_log_softmax_backward_avx2,
+    .layer_norm_stats = t2k_layer_norm_stats_avx2,
+    .rms_norm_stats = t2k_rms_norm_stats_avx2,
+    .norm_backward = t2k_norm_backward_avx2,
+    .norm_columns = t2k_norm_columns_avx2,
+    .adam = t2k_adam_avx2,
+    .sgd = t2k_sgd_avx2,
+    .scale = t2k_scale_avx2,
+    .row_squares = t2k_row_squares_avx2,
     .probe_fma = t2k_probe_fma_avx2,
     .probe_read = t2k_probe_read_avx2,
     .probe_copy = t2k_probe_copy_avx2,

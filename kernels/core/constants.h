@@ -6,6 +6,7 @@
 #define T2K_CHUNK_K 256          /* products: k per chain of fused multiply-adds (rule 1) */
 #define T2K_LANES 64             /* virtual lanes of a sum along a row (rule 7) */
 #define T2K_CHUNK_ROWS 256       /* column sums: rows per chain (rule 8) */
+#define T2K_SQUARES 4096         /* sums of squares: elements per block of lanes (rule 9) */
 #define T2K_ATTENTION_KEYS 64    /* keys per block of the online softmax (rule 11) */
 #define T2K_ATTENTION_QUERIES 64 /* queries per kernel call; does not shape a sum */
 #define T2K_ATTENTION_FEW 8      /* rows of q that a kernel call takes one by one; no sum either */

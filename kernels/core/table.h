@@ -191,6 +191,56 @@ typedef void t2k_binary_fn(size_t n, const float *X, const float *Z, float *Y);
 typedef void t2k_dropout_fn(size_t n, const float *X, uint32_t threshold, float multiplier,
                             t2k_dropout_key key, uint64_t first, float *Y);
 
+/* dX = dY f'(X), f the activation (none: 1); dX may be X or dY. */
+typedef void t2k_activation_backward_fn(t2k_activation activation, size_t n, const float *X,
+                                        const float *dY, float *dX);
+
+/* dX = (Y * (dY - sum of Y dY)) * scale by rows; dX may be Y or dY. */
+typedef void t2k_softmax_backward_fn(size_t rows, size_t cols, const float *Y, size_t ldy,
+                                     const float *dY, size_t lddy, float scale, float *dX,
+                                     size_t lddx);
+
+/* sums[j] (+)= sum over rows of A[i,j] * B[i,j], of A[i,j] where B is NULL (rule 8). */
+typedef void t2k_column_dots_fn(size_t rows, size_t cols, const float *A, size_t lda,
+                                const float *B, size_t ldb, int accumulate, float *sums);
+
+/* Rows first .. last - 1 of args, which is of full size and has at least one column. */
+typedef void t2k_policy_fn(const t2k_policy_args *args, size_t first, size_t last);
+
+/* dX = dY - exp(Y) * sum of dY by rows; dX may be Y or dY. */
+typedef void t2k_log_softmax_backward_fn(size_t rows, size_t cols, const float *Y, size_t ldy,
+                                         const float *dY, size_t lddy, float *dX, size_t lddx);
+
+/* stats: three numbers a row, mean, shift and inverse; of params scale, residual and eps. */
+typedef void t2k_norm_stats_fn(size_t rows, size_t cols, const float *X, size_t ldx,
+                               const t2k_norm_params *params, float *stats);
+/* From them, and params->weight; dX may be X, dY or the residual. centered: layer norm. */
+typedef void t2k_norm_backward_fn(size_t rows, size_t cols, const float *X, size_t ldx,
+                                  const t2k_norm_params *params, const float *stats, int centered,
+                                  const float *dY, size_t lddy, float *dX, size_t lddx);
+/* dweight (cols) (+)= sum over rows of dY t (rule 8). */
+typedef void t2k_norm_columns_fn(size_t rows, size_t cols, const float *X, size_t ldx,
+                                 const t2k_norm_params *params, const float *stats, const float *dY,
+                                 size_t lddy, int accumulate, float *dweight);
+
+typedef struct t2k_adam_factors {
+    float rest1, beta2, rest2; /* 1 - beta1, beta2, 1 - beta2 */
+    float root2, eps, step;    /* sqrt(correction2), eps, lr / correction1 */
+    float decay, shrink;       /* g + decay p; p * shrink */
+} t2k_adam_factors;
+typedef void t2k_adam_fn(size_t n, const t2k_adam_factors *factors, const float *G, float *M,
+                         float *V, float *P);
+
+typedef struct t2k_sgd_factors {
+    float lr, momentum, rest, decay; /* rest: 1 - dampening */
+    int nesterov, first;
+} t2k_sgd_factors;
+/* B: NULL without momentum. */
+typedef void t2k_sgd_fn(size_t n, const t2k_sgd_factors *factors, const float *G, float *B,
+                        float *P);
+
+typedef void t2k_scale_fn(size_t n, const float *X, float factor, float *Y);
+
 /* ---- attention ------------------------------------------------------------------------------ */
 
 /* Floats of an attention tile's workspace: Q packed, the running O and V of a block, then the

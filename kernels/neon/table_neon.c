@@ -17,6 +17,22 @@ extern t2k_unary_fn t2k_gelu_neon;
 extern t2k_unary_fn t2k_gelu_tanh_neon;
 extern t2k_unary_fn t2k_silu_neon;
 extern t2k_binary_fn t2k_add_neon;
+extern t2k_binary_fn t2k_mul_neon;
+extern t2k_activation_backward_fn t2k_activation_backward_neon;
+extern t2k_softmax_backward_fn t2k_softmax_backward_neon;
+extern t2k_column_dots_fn t2k_column_dots_neon;
+extern t2k_unary_fn t2k_log_neon;
+extern t2k_policy_fn t2k_policy_neon;
+extern t2k_softmax_fn t2k_log_softmax_neon;
+extern t2k_log_softmax_backward_fn t2k_log_softmax_backward_neon;
+extern t2k_norm_stats_fn t2k_layer_norm_stats_neon;
+extern t2k_norm_stats_fn t2k_rms_norm_stats_neon;
+extern t2k_norm_backward_fn t2k_norm_backward_neon;
+extern t2k_norm_columns_fn t2k_norm_columns_neon;
+extern t2k_adam_fn t2k_adam_neon;
+extern t2k_sgd_fn t2k_sgd_neon;
+extern t2k_scale_fn t2k_scale_neon;
+extern t2k_row_sums_fn t2k_row_squares_neon;
 extern t2k_probe_fma_fn t2k_probe_fma_neon;
 extern t2k_probe_read_fn t2k_probe_read_neon;
 extern t2k_unary_fn t2k_probe_copy_neon;
@@ -39,6 +55,22 @@ const t2k_table t2k_table_neon = {
     .gelu_tanh = t2k_gelu_tanh_neon,
     .silu = t2k_silu_neon,
     .add = t2k_add_neon,
+    .mul = t2k_mul_neon,
+    .activation_backward = t2k_activation_backward_neon,
+    .softmax_backward = t2k_softmax_backward_neon,
+    .column_dots = t2k_column_dots_neon,
+    .log = t2k_log_neon,
+    .policy = t2k_policy_neon,
+    .log_softmax = t2k_log_softmax_neon,
+    .log_softmax_backward = t2k_log_softmax_backward_neon,
+    .layer_norm_stats = t2k_layer_norm_stats_neon,
+    .rms_norm_stats = t2k_rms_norm_stats_neon,
+    .norm_backward = t2k_norm_backward_neon,
+    .norm_columns = t2k_norm_columns_neon,
+    .adam = t2k_adam_neon,
+    .sgd = t2k_sgd_neon,
+    .scale = t2k_scale_neon,
+    .row_squares = t2k_row_squares_neon,
     .probe_fma = t2k_probe_fma_neon,
     .probe_read = t2k_probe_read_neon,
     .probe_copy = t2k_probe_copy_neon,

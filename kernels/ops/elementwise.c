@@ -59,24 +59,29 @@ static t2k_status run(struct job *job, double work)
     }
 
 UNARY(exp, EXP_NS)
+UNARY(log, EXP_NS)
 UNARY(gelu, EXP_NS)
 UNARY(gelu_tanh, EXP_NS)
 UNARY(silu, EXP_NS)
 UNARY(relu, MEMORY_NS)
 
-t2k_status t2k_add(int64_t n, const float *X, const float *Z, float *Y)
-{
-    if (t2k_bad_vector(n, X, sizeof *X) || t2k_bad_vector(n, Z, sizeof *Z) ||
-        t2k_bad_vector(n, Y, sizeof *Y)) {
-        return T2K_ERR_ARG;
+#define BINARY(name)                                                                      \
+    t2k_status t2k_##name(int64_t n, const float *X, const float *Z, float *Y)            \
+    {                                                                                     \
+        if (t2k_bad_vector(n, X, sizeof *X) || t2k_bad_vector(n, Z, sizeof *Z) ||         \
+            t2k_bad_vector(n, Y, sizeof *Y)) {                                            \
+            return T2K_ERR_ARG;                                                           \
+        }                                                                                 \
+        const t2k_table *table = t2k_table_get();                                         \
+        if (table == NULL) {                                                              \
+            return T2K_ERR_ISA;                                                           \
+        }                                                                                 \
+        struct job job = {.binary = table->name, .n = (size_t)n, .X = X, .Z = Z, .Y = Y}; \
+        return run(&job, MEMORY_NS * (double)n);                                          \
     }
-    const t2k_table *table = t2k_table_get();
-    if (table == NULL) {
-        return T2K_ERR_ISA;
-    }
-    struct job job = {.binary = table->add, .n = (size_t)n, .X = X, .Z = Z, .Y = Y};
-    return run(&job, MEMORY_NS * (double)n);
-}
+
+BINARY(add)
+BINARY(mul)
 
 t2k_status t2k_scale_columns(int64_t rows, int64_t cols, const float *X, int64_t ldx,
                              const float *scale, float *Y, int64_t ldy)

@@ -21,6 +21,22 @@ extern t2k_unary_fn t2k_gelu_tanh_scalar;
 extern t2k_unary_fn t2k_silu_scalar;
 extern t2k_binary_fn t2k_add_scalar;
 extern t2k_dropout_fn t2k_dropout_scalar;
+extern t2k_binary_fn t2k_mul_scalar;
+extern t2k_activation_backward_fn t2k_activation_backward_scalar;
+extern t2k_softmax_backward_fn t2k_softmax_backward_scalar;
+extern t2k_column_dots_fn t2k_column_dots_scalar;
+extern t2k_unary_fn t2k_log_scalar;
+extern t2k_policy_fn t2k_policy_scalar;
+extern t2k_softmax_fn t2k_log_softmax_scalar;
+extern t2k_log_softmax_backward_fn t2k_log_softmax_backward_scalar;
+extern t2k_norm_stats_fn t2k_layer_norm_stats_scalar;
+extern t2k_norm_stats_fn t2k_rms_norm_stats_scalar;
+extern t2k_norm_backward_fn t2k_norm_backward_scalar;
+extern t2k_norm_columns_fn t2k_norm_columns_scalar;
+extern t2k_adam_fn t2k_adam_scalar;
+extern t2k_sgd_fn t2k_sgd_scalar;
+extern t2k_scale_fn t2k_scale_scalar;
+extern t2k_row_sums_fn t2k_row_squares_scalar;
 extern t2k_probe_fma_fn t2k_probe_fma_scalar;
 extern t2k_probe_fma_fn t2k_probe_bf16_scalar;
 extern t2k_probe_read_fn t2k_probe_read_scalar;
@@ -48,6 +64,22 @@ const t2k_table t2k_table_scalar = {
     .silu = t2k_silu_scalar,
     .add = t2k_add_scalar,
     .dropout = t2k_dropout_scalar,
+    .mul = t2k_mul_scalar,
+    .activation_backward = t2k_activation_backward_scalar,
+    .softmax_backward = t2k_softmax_backward_scalar,
+    .column_dots = t2k_column_dots_scalar,
+    .log = t2k_log_scalar,
+    .policy = t2k_policy_scalar,
+    .log_softmax = t2k_log_softmax_scalar,
+    .log_softmax_backward = t2k_log_softmax_backward_scalar,
+    .layer_norm_stats = t2k_layer_norm_stats_scalar,
+    .rms_norm_stats = t2k_rms_norm_stats_scalar,
+    .norm_backward = t2k_norm_backward_scalar,
+    .norm_columns = t2k_norm_columns_scalar,
+    .adam = t2k_adam_scalar,
+    .sgd = t2k_sgd_scalar,
+    .scale = t2k_scale_scalar,
+    .row_squares = t2k_row_squares_scalar,
     .probe_fma = t2k_probe_fma_scalar,
     .probe_bf16 = t2k_probe_bf16_scalar,
     .probe_read = t2k_probe_read_scalar,

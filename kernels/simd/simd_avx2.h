@@ -21,6 +21,7 @@
  *   vi_of_bits, v_of_bits   reinterpret; vi_add, vi_sub wrap; vi_max_u compares as unsigned
  *   vi_shl, vi_sra     shifts by a constant
  *   vd_add(a, b)       a + b;  vd_add_f(a, x): a + (double)x;  vd_add_load: of VF_W floats at p
+ *   vd_add_square(a, x)     a + (double)x * (double)x, whose product is exact
  *   vd_sum_lanes(a)    as v_sum_lanes
  *   vt                 eight floats of which v_pick(t, vt_index(i)) takes number i mod 8 per lane;
  *                      vt_index once for all tables that i serves
@@ -216,6 +217,12 @@ static inline vd vd_add_load(vd a, const float *p)
 {
     return (vd){_mm256_add_pd(a.lo, _mm256_cvtps_pd(_mm_loadu_ps(p))),
                 _mm256_add_pd(a.hi, _mm256_cvtps_pd(_mm_loadu_ps(p + 4)))};
+}
+static inline vd vd_add_square(vd a, vf x)
+{
+    const __m256d lo = _mm256_cvtps_pd(_mm256_castps256_ps128(x));
+    const __m256d hi = _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1));
+    return (vd){_mm256_fmadd_pd(lo, lo, a.lo), _mm256_fmadd_pd(hi, hi, a.hi)};
 }
 static inline vd vd_add(vd a, vd b)
 {

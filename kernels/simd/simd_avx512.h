@@ -186,6 +186,12 @@ static inline vd vd_add_load(vd a, const float *p)
     return (vd){_mm512_add_pd(a.lo, _mm512_cvtps_pd(_mm256_loadu_ps(p))),
                 _mm512_add_pd(a.hi, _mm512_cvtps_pd(_mm256_loadu_ps(p + 8)))};
 }
+static inline vd vd_add_square(vd a, vf x)
+{
+    const __m512d lo = _mm512_cvtps_pd(_mm512_castps512_ps256(x));
+    const __m512d hi = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
+    return (vd){_mm512_fmadd_pd(lo, lo, a.lo), _mm512_fmadd_pd(hi, hi, a.hi)};
+}
 static inline vd vd_add(vd a, vd b)
 {
     return (vd){_mm512_add_pd(a.lo, b.lo), _mm512_add_pd(a.hi, b.hi)};

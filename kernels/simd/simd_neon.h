@@ -191,6 +191,11 @@ static inline vd vd_add_f(vd a, vf x)
                 vaddq_f64(a.hi, vcvt_high_f64_f32(x))};
 }
 static inline vd vd_add_load(vd a, const float *p) { return vd_add_f(a, vld1q_f32(p)); }
+static inline vd vd_add_square(vd a, vf x)
+{
+    const float64x2_t lo = vcvt_f64_f32(vget_low_f32(x)), hi = vcvt_high_f64_f32(x);
+    return (vd){vfmaq_f64(a.lo, lo, lo), vfmaq_f64(a.hi, hi, hi)};
+}
 static inline vd vd_add(vd a, vd b)
 {
     return (vd){vaddq_f64(a.lo, b.lo), vaddq_f64(a.hi, b.hi)};

@@ -95,6 +95,7 @@ static inline vf v_pick(vt t, vi index) { return t[index]; }
 static inline vd vd_zero(void) { return 0.0; }
 static inline vd vd_add_f(vd a, vf x) { return a + (double)x; }
 static inline vd vd_add_load(vd a, const float *p) { return a + (double)*p; }
+static inline vd vd_add_square(vd a, vf x) { return a + (double)x * (double)x; }
 static inline vd vd_add(vd a, vd b) { return a + b; }
 static inline double vd_sum_lanes(vd a) { return a; }
 

@@ -67,11 +67,12 @@ static _Alignas(32) act_table act_gelu_tanh = {
      0x1.e51caap-37f, 0.0f},
 };
 
-/* x[i] = relu(x[i]) - t Q(t) for `count` <= ACT_GROUP vectors (a constant). */
-ACT_INLINE void act_gate(vf x[], const size_t count, act_table table)
+/* t[i] = min(|x[i]|, 7), 7 for a NaN, and q[i] = Q(t[i]) for `count` <= ACT_GROUP vectors (a
+ * constant). */
+ACT_INLINE void act_tail(const vf x[], vf t[], vf q[], const size_t count, act_table table)
 {
     const vf magic = v_set1(EXP_ROUND);
-    vf t[ACT_GROUP], h[ACT_GROUP], q[ACT_GROUP];
+    vf h[ACT_GROUP];
     vi index[ACT_GROUP];
     ACT_EACH(i, count)
     {
@@ -101,6 +102,13 @@ ACT_INLINE void act_gate(vf x[], const size_t count, act_table table)
             q[i] = v_fma(q[i], h[i], v_pick(vt_load(table[term]), index[i]));
         }
     }
+}
+
+/* x[i] = relu(x[i]) - t Q(t) for `count` <= ACT_GROUP vectors (a constant). */
+ACT_INLINE void act_gate(vf x[], const size_t count, act_table table)
+{
+    vf t[ACT_GROUP], q[ACT_GROUP];
+    act_tail(x, t, q, count, table);
     /* relu of a negative number is -0 here, so that a vanishing result keeps its sign; a NaN, which
      * t has lost, comes in again. */
     ACT_EACH(i, count)

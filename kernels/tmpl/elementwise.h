@@ -1,6 +1,7 @@
 /* Elementwise kernels: each element on its own, in place allowed, tails masked. What computes goes
  * in groups of vectors in lockstep, which hides the latency of its chain. */
 #include "tmpl/activation.h"
+#include "tmpl/log.h"
 
 #define GROUP 4
 #define STEP_INLINE static inline __attribute__((always_inline))
@@ -21,7 +22,17 @@
         }                                                                      \
     }
 
+/* v[i] = log v[i]: its chains run side by side, since nothing in them branches. */
+ACT_INLINE void v_log_group(vf v[], const size_t count)
+{
+    ACT_EACH(i, count)
+    {
+        v[i] = v_log(v[i]);
+    }
+}
+
 STEP(exp)
+STEP(log)
 STEP(gelu)
 STEP(gelu_tanh)
 
@@ -64,6 +75,7 @@ STEP_INLINE void silu_step(const float *X, float *Y, const size_t count)
     }
 
 UNARY(exp)
+UNARY(log)
 UNARY(gelu)
 UNARY(gelu_tanh)
 UNARY(silu)
@@ -79,15 +91,19 @@ void T2K_FN(relu)(size_t n, const float *X, float *Y)
     }
 }
 
-void T2K_FN(add)(size_t n, const float *X, const float *Z, float *Y)
-{
-    for (; n >= VF_W; n -= VF_W, X += VF_W, Z += VF_W, Y += VF_W) {
-        v_store(Y, v_add(v_load(X), v_load(Z)));
+#define BINARY(name)                                                      \
+    void T2K_FN(name)(size_t n, const float *X, const float *Z, float *Y) \
+    {                                                                     \
+        for (; n >= VF_W; n -= VF_W, X += VF_W, Z += VF_W, Y += VF_W) {   \
+            v_store(Y, v_##name(v_load(X), v_load(Z)));                   \
+        }                                                                 \
+        if (n > 0) {                                                      \
+            v_store_n(Y, v_##name(v_load_n(X, n), v_load_n(Z, n)), n);    \
+        }                                                                 \
     }
-    if (n > 0) {
-        v_store_n(Y, v_add(v_load_n(X, n), v_load_n(Z, n)), n);
-    }
-}
+
+BINARY(add)
+BINARY(mul)
 
 void T2K_FN(scale_columns)(size_t rows, size_t cols, const float *X, size_t ldx, const float *scale,
                            float *Y, size_t ldy)

@@ -68,4 +68,32 @@ ROW_INLINE void lanes_add(vf lanes[LANE_VECTORS], size_t n, const float *x)
     }
 }
 
+/* All lanes at +0, where sums start. */
+ROW_INLINE void lanes_start(vf lanes[LANE_VECTORS])
+{
+    UNROLL_LANES
+    for (size_t v = 0; v < LANE_VECTORS; v++) {
+        lanes[v] = v_zero();
+    }
+}
+
+/* lanes += a b by fused steps over n elements. */
+ROW_INLINE void lanes_dot(vf lanes[LANE_VECTORS], size_t n, const float *a, const float *b)
+{
+    for (; n >= T2K_LANES; n -= T2K_LANES, a += T2K_LANES, b += T2K_LANES) {
+        UNROLL_LANES
+        for (size_t v = 0; v < LANE_VECTORS; v++) {
+            lanes[v] = v_fma(v_load(a + v * VF_W), v_load(b + v * VF_W), lanes[v]);
+        }
+    }
+    UNROLL_LANES
+    for (size_t v = 0; v < LANE_VECTORS; v++) {
+        const size_t now = n < VF_W ? n : VF_W;
+        if (now > 0) {
+            lanes[v] = v_fma(v_load_n(a + v * VF_W, now), v_load_n(b + v * VF_W, now), lanes[v]);
+        }
+        n -= now;
+    }
+}
+
 #endif

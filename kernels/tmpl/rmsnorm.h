@@ -10,3 +10,11 @@ void T2K_FN(rms_norm)(size_t rows, size_t cols, const float *X, size_t ldx,
 {
     norm_any(rows, cols, X, ldx, params, Y, ldy);
 }
+
+#include "tmpl/norm_stats.h"
+
+void T2K_FN(rms_norm_stats)(size_t rows, size_t cols, const float *X, size_t ldx,
+                            const t2k_norm_params *params, float *stats)
+{
+    norm_stats(rows, cols, X, ldx, params, stats);
+}

@@ -124,20 +124,12 @@ ROW_INLINE vf step_tail(struct step *s, size_t j, size_t left, const int next, c
     return most;
 }
 
-ROW_INLINE void lanes_zero(vf lanes[LANE_VECTORS])
-{
-    UNROLL_LANES
-    for (size_t v = 0; v < LANE_VECTORS; v++) {
-        lanes[v] = v_zero();
-    }
-}
-
 /* s->next and s->done as the constants say. */
 ROW_INLINE void step_row(struct step *s, size_t cols, const int next, const int done)
 {
     const int sum = !SUM_IN_STEP && cols > SUM_FLOATS;
     vf most = v_set1(-INFINITY), lanes[LANE_VECTORS];
-    lanes_zero(lanes);
+    lanes_start(lanes);
     size_t j = 0, summed = 0;
     while (j + GROUP <= cols) {
         const size_t start = j, end = sum && cols - j > SUM_CHUNK ? j + SUM_CHUNK : cols;
@@ -178,7 +170,7 @@ static vf row_max(size_t n, const float *x)
 static vf row_sum(size_t n, const float *x)
 {
     vf lanes[LANE_VECTORS];
-    lanes_zero(lanes);
+    lanes_start(lanes);
     lanes_add(lanes, n, x);
     return lanes_fold(lanes, LANE_VECTORS);
 }
@@ -307,7 +299,7 @@ static void row_exp(size_t n, const float *x, float max, float *y, const float *
     }
     if (n > 0) {
         vf none[LANE_VECTORS];
-        lanes_zero(none);
+        lanes_start(none);
         step_tail(&(struct step){.x = x, .y = y, .max = max}, 0, n, 0, 0, m, none);
     }
 }

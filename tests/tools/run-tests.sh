@@ -38,7 +38,7 @@ isa_free=" test_dispatch test_threads test_strict test_process test_io test_safe
  test_svd test_svd_run test_factors test_expert_fuzz "
 
 # The emulator does some 30 million instructions a second: there the matrix and these (6 minutes).
-emulated_suites=" test_forward test_golden "
+emulated_suites=" test_forward test_golden test_golden_rows "
 
 # ---- counting ---------------------------------------------------------------------------------
 

@@ -1,0 +1,7 @@
+#include "simd/simd_avx512.h"
+
+#include "core/table.h"
+#include "tmpl/activation_backward.h"
+#include "tmpl/column_dots.h"
+#include "tmpl/norm_backward.h"
+#include "tmpl/softmax_backward.h"

@@ -1,0 +1,4 @@
+#include "simd/simd_avx512.h"
+
+#include "core/table.h"
+#include "tmpl/policy.h"

@@ -1,0 +1,4 @@
+#include "simd/simd_neon.h"
+
+#include "core/table.h"
+#include "tmpl/optimiser.h"

@@ -464,5 +464,6 @@ T2_API t2_status t2_generate(t2_session *session, const t2_generate_args *args, 
 
 #include "t2_experts.h"
 #include "t2_factors.h"
+#include "t2_learn.h"
 
 #endif

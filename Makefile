@@ -342,7 +342,7 @@ $(B)/t2bench: $(B)/bench/t2bench.o $(BENCH_LIB) $(TEST_LIB) $(LIBT2) $(LIBT2K)
 BINDIR := $(PREFIX)/bin
 INCDIR := $(PREFIX)/include
 MANDIR := $(PREFIX)/share/man/man1
-INSTALLED := $(BINDIR)/t2 $(INCDIR)/t2k.h $(INCDIR)/t2.h $(INCDIR)/t2_experts.h $(INCDIR)/t2_factors.h $(MANDIR)/t2.1 \
+INSTALLED := $(BINDIR)/t2 $(INCDIR)/t2k.h $(INCDIR)/t2.h $(INCDIR)/t2_experts.h $(INCDIR)/t2_factors.h $(INCDIR)/t2_learn.h $(MANDIR)/t2.1 \
              $(foreach l,t2k t2,$(LIBDIR)/lib$(l).so.$(VERSION) $(LIBDIR)/lib$(l).so.$(SO) \
              $(LIBDIR)/lib$(l).so $(LIBDIR)/lib$(l).a $(LIBDIR)/pkgconfig/$(l).pc)
 # The .pc files find everything from their own place, so that the tree may be moved.
@@ -353,7 +353,7 @@ PC_SED = -e 's|@PREFIX@|$${pcfiledir}/$(call pc_path,$(PREFIX))|' \
 install: all
 	@install -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(INCDIR)' '$(DESTDIR)$(LIBDIR)/pkgconfig'
 	@install -m 755 $(B)/t2 '$(DESTDIR)$(BINDIR)/t2'
-	@install -m 644 kernels/t2k.h runtime/t2.h runtime/t2_experts.h runtime/t2_factors.h '$(DESTDIR)$(INCDIR)/'
+	@install -m 644 kernels/t2k.h runtime/t2.h runtime/t2_experts.h runtime/t2_factors.h runtime/t2_learn.h '$(DESTDIR)$(INCDIR)/'
 	@for l in t2k t2; do \
 	    install -m 755 $(B)/lib$$l.so.$(SO) '$(DESTDIR)$(LIBDIR)'/lib$$l.so.$(VERSION) && \
 	    ln -sf lib$$l.so.$(VERSION) '$(DESTDIR)$(LIBDIR)'/lib$$l.so.$(SO) && \

@@ -295,6 +295,9 @@ typedef struct t2_forward_args {
     const struct t2_adaptation *adaptation; /* NULL: the one in use in the session's adapter */
     const int64_t *expert_rows; /* (L, N) rows of the adaptation, -1: the base; NULL: 0 for all */
     uint64_t *tag;              /* out: of the adaptation that was used, 0 for none; or NULL */
+    /* NULL, or where the sequences' earlier positions are kept: see t2_cache below. */
+    struct t2_cache *cache;
+    int64_t cache_item; /* item 0 of the call is this one of the cache, the others follow it */
 } t2_forward_args;
 
 /* One forward pass in one parallel region. The result has the same bits on every CPU and for any
@@ -315,6 +318,39 @@ T2_API double t2_forward_flops(const t2_config *config, int64_t length, int64_t 
 /* The fingerprint of logits (length, items, V): t2k_fingerprint_f32() of that shape. */
 T2_API uint64_t t2_logits_fingerprint(const t2_config *config, int64_t length, int64_t items,
                                       const float *logits);
+
+/* ---- decoding with a cache ---------------------------------------------------------------- */
+
+/* Keys and values of `items` sequences with up to `positions` positions each. t2_forward() with a
+ * cache takes new positions (L >= 1) of N neighbouring items, which may have different lengths, and
+ * appends them: ids, expert_rows and logits are of the new ones. Their logits have the same bits as
+ * those of a full pass with a causal mask, however the positions are split into calls and whatever
+ * other items there are. `means` are over the new positions. T2_ERR_ARG, and no change of the
+ * cache:
+ *   - the mask is not T2_MASK_CAUSAL, there is dropout, or there is no room;
+ *   - T2_EXPERT_AUTO without an adaptation where a layer's scales differ: that choice depends on
+ *     all positions of all items. Where they are all alike, the choice that is reported is by the
+ *     mean over the new positions; it must be possible, as in a full pass;
+ *   - items were computed under another adaptation or expert, an item under another row.
+ * A cache is for one call at a time; its model must stay open. */
+typedef struct t2_cache t2_cache;
+T2_API t2_status t2_cache_create(const t2_model *model, int64_t positions, int64_t items,
+                                 t2_cache **cache, t2_error *err);
+T2_API void t2_cache_destroy(t2_cache *cache);
+
+T2_API void t2_cache_reset(t2_cache *cache); /* all items are empty, for any expert */
+/* Makes room for that many positions of each item; what is kept stays. */
+T2_API t2_status t2_cache_reserve(t2_cache *cache, int64_t positions, t2_error *err);
+
+T2_API int64_t t2_cache_length(const t2_cache *cache, int64_t item); /* -1: no such item */
+T2_API size_t t2_cache_bytes(const t2_cache *cache);                 /* of memory */
+/* Of the adaptation that the items were computed under; 0: none. */
+T2_API uint64_t t2_cache_tag(const t2_cache *cache);
+
+/* Item i becomes what item from[i] was, i < count; the others become empty. The list must not fall:
+ * it leaves items out, or repeats them to continue one sequence in several ways. */
+T2_API t2_status t2_cache_select(t2_cache *cache, const int64_t *from, int64_t count,
+                                 t2_error *err);
 
 /* ---- one block ---------------------------------------------------------------------------- */
 
@@ -415,7 +451,9 @@ typedef struct t2_generate_args {
     t2_choice *choice; /* as in t2_forward_args */
 } t2_generate_args;
 
-/* Continues a prompt token by token, with a causal mask over the whole sequence at each step.
+/* Continues a prompt token by token, with a causal mask. Earlier positions are kept in a cache,
+ * but where a layer's automatic choice could change with each token: then each step is a pass over
+ * the whole sequence. The whole call computes with the adaptation that it began with.
  * T2_ERR_ARG: prompt empty, longer than max_length, or with an id outside the vocabulary.
  * T2_ERR_NUMERIC: as t2_forward(), or a logit is NaN (in sampling, also +Inf). */
 T2_API t2_status t2_generate(t2_session *session, const t2_generate_args *args, t2_error *err);
@@ -426,5 +464,6 @@ T2_API t2_status t2_generate(t2_session *session, const t2_generate_args *args, 
 
 #include "t2_experts.h"
 #include "t2_factors.h"
+#include "t2_learn.h"
 
 #endif

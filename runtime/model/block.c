@@ -4,6 +4,7 @@
  * post-norm; scale is absent, fixed, or chosen by the mean of y. Tensors are (position, item,
  * channel), E channels; each team function ends with its whole output written. */
 #include "io/error.h"
+#include "model/cache.h"
 #include "model/model.h"
 
 #include <math.h>
@@ -168,7 +169,9 @@ static t2k_status attend(t2k_team *team, const t2_block *block, const t2_workspa
                                .mask_row = pass->mask.row};
     t2k_status status = project(team, block, workspace, pass, &args);
     if (status == T2K_OK) {
-        status = t2k_attention_team(team, &args);
+        status = pass->cache != NULL ? t2_cache_attention_team(team, pass->cache, pass->layer,
+                                                               pass->cache_item, &args)
+                                     : t2k_attention_team(team, &args);
     }
     if (status == T2K_OK) {
         status = t2_linear_team(team, &block->out_proj, pass->overlays, pass->queries * pass->items,

@@ -3,6 +3,7 @@
  * every thread alike from the same mean. */
 #include "io/error.h"
 #include "model/adaptation.h"
+#include "model/cache.h"
 #include "model/model.h"
 
 #include <stdio.h>
@@ -15,8 +16,10 @@ struct t2_session {
     int64_t x_room;
     t2_slot *slot; /* where its adaptation comes from; NULL: the model alone */
     t2_hazard *hazard;
-    float *middle; /* what overlays need */
-    int64_t *rows; /* (tokens) rows of the adaptation's tables */
+    int held;                  /* how often it is held */
+    const t2_adaptation *kept; /* while it is */
+    float *middle;             /* what overlays need */
+    int64_t *rows;             /* (tokens) rows of the adaptation's tables */
     int64_t middle_room, rows_room;
 };
 
@@ -116,9 +119,12 @@ static t2_block_outcome run_blocks(t2k_team *team, struct run *run)
                           .want_mean = args->means != NULL,
                           .dropout = args->training ? (float)model->config.dropout : 0.0f,
                           .dropout_key = run->dropout_key,
-                          .out = session->x};
+                          .out = session->x,
+                          .cache = args->cache,
+                          .cache_item = args->cache_item};
     for (int64_t i = 0; i < model->config.num_layers; i++) {
         pass.dropout_key.layer = (uint32_t)i;
+        pass.layer = i;
         outcome = t2_block_run_team(team, &model->blocks[i], &session->workspace, &pass);
         int failed = outcome.status != T2K_OK || outcome.choice != T2_CHOICE_OK;
         if (t2k_team_rank(team) == 0) {
@@ -241,6 +247,8 @@ static t2_status run_all(t2_session *session, const t2_forward_args *args,
     const t2_config *config = &session->model->config;
     struct run run = {.session = session, .args = args};
     t2_overlay_call overlays;
+    const t2_cache_key key = {adaptation != NULL ? adaptation->tag : 0, args->expert,
+                              args->expert_rows};
     t2_status status = reserve(session, args->length * args->items, err);
     if (status == T2_OK) {
         status =
@@ -251,6 +259,9 @@ static t2_status run_all(t2_session *session, const t2_forward_args *args,
         run.overlays = &overlays;
     } else if (status == T2_OK && args->expert_rows != NULL) {
         status = t2_fail(err, T2_ERR_ARG, "rows have experts, but no adaptation is in use");
+    }
+    if (status == T2_OK && args->cache != NULL) {
+        status = t2_cache_admit(args->cache, session->model, args, &key, err);
     }
     if (status != T2_OK) {
         return status;
@@ -266,14 +277,37 @@ static t2_status run_all(t2_session *session, const t2_forward_args *args,
         *args->choice = run.outcome.choice;
     }
     if (args->tag != NULL) {
-        *args->tag = adaptation != NULL ? adaptation->tag : 0;
+        *args->tag = key.tag;
     }
     if (run.outcome.choice != T2_CHOICE_OK) {
         char where[40];
         snprintf(where, sizeof where, "layer %lld", (long long)run.layer);
         return t2_fail_choice(err, run.outcome.choice, run.outcome.mean, where);
     }
+    if (args->cache != NULL) {
+        t2_cache_append(args->cache, args, &key);
+    }
     return T2_OK;
+}
+
+void t2_session_hold(t2_session *session)
+{
+    if (session->held++ == 0) {
+        session->kept =
+            session->slot != NULL ? t2_hazard_enter(session->hazard, session->slot) : NULL;
+    }
+}
+
+void t2_session_let_go(t2_session *session)
+{
+    if (--session->held == 0 && session->slot != NULL) {
+        t2_hazard_leave(session->hazard);
+    }
+}
+
+int t2_session_adapted(const t2_session *session)
+{
+    return session->kept != NULL;
 }
 
 t2_status t2_forward(t2_session *session, const t2_forward_args *args, t2_error *err)
@@ -285,12 +319,12 @@ t2_status t2_forward(t2_session *session, const t2_forward_args *args, t2_error 
     if (status != T2_OK) {
         return status;
     }
-    if (args->adaptation != NULL || session->slot == NULL) {
+    if (args->adaptation != NULL) {
         return run_all(session, args, args->adaptation, err);
     }
-    const t2_adaptation *adaptation = t2_hazard_enter(session->hazard, session->slot);
-    status = run_all(session, args, adaptation, err);
-    t2_hazard_leave(session->hazard);
+    t2_session_hold(session);
+    status = run_all(session, args, session->kept, err);
+    t2_session_let_go(session);
     return status;
 }
 

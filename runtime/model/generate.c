@@ -1,61 +1,20 @@
-/* Continuing a sequence token by token. Every step runs the whole sequence under a causal mask:
- * the expert of a layer depends on the mean over all positions, so no step can be reused. */
+/* Continuing a sequence token by token, under a causal mask. Where a layer's expert depends on the
+ * mean over all positions no step can be reused: every step runs the whole sequence. Else keys and
+ * values are kept, and a step runs the last token. */
 #include "io/error.h"
+#include "model/cache.h"
 #include "model/model.h"
+#include "model/sample.h"
 
 #include <math.h>
-#include <sleef.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* ---- picking a token ----------------------------------------------------------------------- */
 
-/* The first of the largest logits; -1 where one is NaN. */
-static int64_t pick_greedy(const float *logits, int64_t n)
-{
-    int64_t best = 0;
-    for (int64_t i = 0; i < n; i++) {
-        if (isnan(logits[i])) {
-            return -1;
-        }
-        best = logits[i] > logits[best] ? i : best;
-    }
-    return best;
-}
-
-/* exp((logit - largest) / temperature), in double by a function with the same bits everywhere. */
-static double weight_of(float logit, float largest, double temperature)
-{
-    return Sleef_cinz_expd1_u10purec(((double)logit - (double)largest) / temperature);
-}
-
-/* The first token, in rising id, whose cumulative weight exceeds u times the total, else the last
- * one with any weight (rounding can leave the sum short); -1 where the logits give no
- * distribution. */
-static int64_t pick_sample(const float *logits, int64_t n, double temperature, double u)
-{
-    int64_t largest = pick_greedy(logits, n);
-    if (largest < 0 || isinf(logits[largest])) {
-        return -1;
-    }
-    double total = 0.0, sum = 0.0;
-    for (int64_t i = 0; i < n; i++) {
-        total += weight_of(logits[i], logits[largest], temperature);
-    }
-    int64_t last = largest;
-    for (int64_t i = 0; i < n; i++) {
-        double weight = weight_of(logits[i], logits[largest], temperature);
-        sum += weight;
-        if (sum > u * total) {
-            return i;
-        }
-        last = weight > 0.0 ? i : last;
-    }
-    return last;
-}
-
 struct drawing {
     const float *logits; /* (n) */
+    double *weights;     /* (n) */
     int64_t n;
     double temperature, u;
     int64_t token;
@@ -66,21 +25,20 @@ static void draw(t2k_team *team, void *arg)
 {
     struct drawing *d = arg;
     (void)team;
-    d->token = pick_sample(d->logits, d->n, d->temperature, d->u);
+    d->token = t2_sample_token(d->logits, d->n, d->temperature, d->u, d->weights, NULL);
 }
 
-/* -1 where the logits give no distribution. */
-static int64_t pick(const t2_generate_args *args, const float *logits, int64_t n, int64_t position)
+/* -1 where the logits give no token. */
+static int64_t pick(const t2_generate_args *args, const float *logits, double *weights, int64_t n,
+                    int64_t position)
 {
-    if (args->temperature <= 0.0) {
-        return pick_greedy(logits, n);
-    }
-    t2_random random = t2_random_key(args->seed, "sample", 0);
-    const uint32_t counter[4] = {args->step, args->prompt_index, args->sample, (uint32_t)position};
-    uint32_t words[4];
-    t2k_philox4x32(counter, random.key, words);
-    struct drawing drawing = {logits, n, args->temperature, t2_random_uniform(words[0], words[1]),
-                              -1};
+    const t2_draw name = {args->seed, args->step, args->prompt_index, args->sample};
+    struct drawing drawing = {.logits = logits,
+                              .weights = weights,
+                              .n = n,
+                              .temperature = args->temperature,
+                              .token = -1};
+    drawing.u = args->temperature > 0.0 ? t2_sample_uniform(&name, position) : 0.0;
     return t2k_parallel(1, draw, &drawing) == T2K_OK ? drawing.token : -1;
 }
 
@@ -89,31 +47,58 @@ static int64_t pick(const t2_generate_args *args, const float *logits, int64_t n
 struct state {
     int64_t *ids; /* (room) prompt and what was made */
     float *logits;
+    double *weights;
+    t2_cache *cache; /* NULL: every step is a pass over all */
     int64_t length, made;
     t2_stop stop;
 };
+
+/* A cache at first has room for the prompt and this many tokens, and doubles when it is full. */
+#define FIRST_ROOM 64
+
+/* The layers choose for themselves, and differently: no cache. The adaptation in use replaces that
+ * choice, but there may be none, and then a cache would be refused. */
+static t2_status make_cache(t2_session *session, const t2_generate_args *args, int64_t room,
+                            t2_cache **cache, t2_error *err)
+{
+    const t2_model *model = t2_session_model(session);
+    if (args->expert == T2_EXPERT_AUTO && !t2_session_adapted(session) &&
+        t2_cache_choosing_layer(model) >= 0) {
+        return T2_OK;
+    }
+    int64_t most = args->prompt_length + FIRST_ROOM;
+    return t2_cache_create(model, most < room ? most : room, 1, cache, err);
+}
 
 /* One more token at the end of state->ids. */
 static t2_status next_token(t2_session *session, const t2_generate_args *args, struct state *state,
                             int64_t *token, t2_error *err)
 {
     const t2_config *config = t2_model_config(t2_session_model(session));
+    int64_t known = state->cache != NULL ? t2_cache_length(state->cache, 0) : 0;
     t2_forward_args forward = {.size = sizeof forward,
-                               .ids = state->ids,
-                               .length = state->length,
+                               .ids = state->ids + known,
+                               .length = state->length - known,
                                .items = 1,
                                .mask = {.kind = T2_MASK_CAUSAL},
                                .expert = args->expert,
                                .threads = args->threads,
-                               .first = state->length - 1,
+                               .first = state->length - known - 1,
                                .logits = state->logits,
                                .experts = state->made == 0 ? args->experts : NULL,
-                               .choice = args->choice};
-    t2_status status = t2_forward(session, &forward, err);
+                               .choice = args->choice,
+                               .cache = state->cache};
+    t2_status status = T2_OK;
+    if (state->cache != NULL && state->length > t2_cache_positions(state->cache)) {
+        status = t2_cache_reserve(state->cache, 2 * state->length, err);
+    }
+    if (status == T2_OK) {
+        status = t2_forward(session, &forward, err);
+    }
     if (status != T2_OK) {
         return status;
     }
-    *token = pick(args, state->logits, config->vocab_size, state->length);
+    *token = pick(args, state->logits, state->weights, config->vocab_size, state->length);
     if (*token < 0) {
         return t2_fail(err, T2_ERR_NUMERIC,
                        "the logits at position %lld are not finite: no token can be chosen",
@@ -193,16 +178,24 @@ t2_status t2_generate(t2_session *session, const t2_generate_args *args, t2_erro
     }
     struct state state = {.ids = t2_alloc(room, sizeof(int64_t)),
                           .logits = t2_alloc(config->vocab_size, sizeof(float)),
+                          .weights = t2_alloc(config->vocab_size, sizeof(double)),
                           .length = args->prompt_length};
-    if (state.ids == NULL || state.logits == NULL) {
+    if (state.ids == NULL || state.logits == NULL || state.weights == NULL) {
         status = t2_fail(err, T2_ERR_NOMEM, "out of memory for a sequence of %lld tokens",
                          (long long)room);
     } else {
         memcpy(state.ids, args->prompt, (size_t)args->prompt_length * sizeof(int64_t));
-        status = run(session, args, room, &state, err);
+        t2_session_hold(session);
+        status = make_cache(session, args, room, &state.cache, err);
+        if (status == T2_OK) {
+            status = run(session, args, room, &state, err);
+        }
+        t2_session_let_go(session);
     }
+    t2_cache_destroy(state.cache);
     free(state.ids);
     free(state.logits);
+    free(state.weights);
     if (args->count != NULL) {
         *args->count = state.made;
     }

@@ -143,6 +143,8 @@ typedef struct t2_block_pass {
     t2k_dropout_key dropout_key;
     float *attention; /* (L, N, E); NULL: somewhere in the workspace */
     float *out;
+    t2_cache *cache; /* NULL, or where earlier keys and values are, for this layer and item 0 */
+    int64_t layer, cache_item;
 } t2_block_pass;
 
 typedef struct t2_block_outcome {
@@ -190,6 +192,12 @@ void t2_model_linear_spec(const t2_model *model, int64_t index, t2_spec *spec);
 void t2_model_number_linears(t2_model *model); /* once, when it is loaded */
 
 const t2_model *t2_session_model(const t2_session *session);
+
+/* Between the two, which may nest, all calls of the session compute with the adaptation that was in
+ * use at the first: what consists of several forward passes is one call for its caller. */
+void t2_session_hold(t2_session *session);
+void t2_session_let_go(t2_session *session);
+int t2_session_adapted(const t2_session *session); /* while it is held: by an adaptation? */
 
 /* ---- random numbers (random.c) ------------------------------------------------------------- */
 

@@ -177,11 +177,11 @@ grep -rnE '#include "(t2\.h|(\.\./)*(runtime|io|model|models|svf|learn|cli)/)' k
 check "kernels include nothing of the runtime" "$list"
 grep -rnE '#include "cli/|"(\.\./)+cli/' runtime | grep -v '^runtime/cli/' > "$list"
 check "the runtime's libraries include nothing of the program" "$list"
-# io <- model <- svf: what a folder includes of the runtime stands below it.
-grep -rnE '#include "(io|model|svf)/' runtime/io runtime/model runtime/svf | awk -F '[/":]' '
-    BEGIN {floor["io"] = 1; floor["model"] = 2; floor["svf"] = 3}
+# io <- model <- svf <- learn: what a folder includes of the runtime stands below it.
+grep -rnE '#include "(io|model|svf|learn)/' runtime/io runtime/model runtime/svf runtime/learn | awk -F '[/":]' '
+    BEGIN {floor["io"] = 1; floor["model"] = 2; floor["svf"] = 3; floor["learn"] = 4}
     floor[$6] > floor[$2] || !floor[$6] {print}' > "$list"
-check "no folder of the runtime includes one above it: io, model, svf" "$list"
+check "no folder of the runtime includes one above it: io, model, svf, learn" "$list"
 
 find kernels runtime tests bench -name '*.[ch]' -o -name '*.cc' -o -name '*.sh' -o -name '*.def' \
     > "$work/sources"

@@ -35,7 +35,7 @@ for libdir in lib lib/x86_64-linux-gnu; do
     try "install, LIBDIR=$libdir" run_make DESTDIR="$stage" LIBDIR="/opt/t2/$libdir" install
     version=$(sed -n 's/^Version: //p' "$stage/opt/t2/$libdir/pkgconfig/t2k.pc")
     {
-        for f in bin/t2 include/t2.h include/t2_experts.h include/t2_factors.h include/t2k.h; do echo "./$f"; done
+        for f in bin/t2 include/t2.h include/t2_experts.h include/t2_factors.h include/t2_learn.h include/t2k.h; do echo "./$f"; done
         for l in t2 t2k; do
             for f in "lib$l.a" "lib$l.so" "lib$l.so.${version%%.*}" "lib$l.so.$version" \
                      "pkgconfig/$l.pc"; do

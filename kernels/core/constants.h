@@ -11,6 +11,7 @@
 #define T2K_ATTENTION_FEW 8      /* rows of q that a kernel call takes one by one; no sum either */
 #define T2K_ATTENTION_SHORT 16   /* up to this many queries and keys several heads are one call: */
 #define T2K_ATTENTION_HEADS 4    /* this many at most, also in decoding */
+#define T2K_ATTENTION_KEPT 16    /* blocks of keys whose weights are kept for gradients; no sum */
 #define T2K_ATTENTION_WIDTH 1024 /* largest head_dim: its workspace fits a thread's */
 
 #endif

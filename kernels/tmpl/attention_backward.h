@@ -31,8 +31,11 @@ struct att_back {
     float *k;        /* (keys of a block, ld) likewise */
     float *sum;      /* (queries, ld) of dq */
     size_t ld;
-    float *delta, *top, *total, *spare;  /* (qs) delta, the last m and l; l computed again */
-    int finite;                          /* q' and dout are */
+    float *delta, *top, *total, *spare; /* (qs) delta, the last m and l; l computed again */
+    const float *keys;                  /* K, row stride k_row */
+    size_t k_row;
+    float scale;
+    int finite, finite_keys;             /* q' and dout, and the block of K, are */
     struct att_pair pairs[ATT_KEPT + 1]; /* the last one is for blocks that are not kept */
     float *dk, *dv;                      /* (keys, channels), row strides dk_row, dv_row */
     size_t dk_row, dv_row;
@@ -53,6 +56,7 @@ struct att_product {
     float scale;
     float *c;
     size_t ldc, cols;
+    ptrdiff_t skip, reach; /* A is 0 where p < i - skip or p >= reach + i: causal masks */
 };
 
 ATT_INLINE void att_product_leave(const struct att_product *w, vf x, size_t i, size_t c, size_t n)
@@ -73,8 +77,10 @@ ATT_INLINE void att_product_leave(const struct att_product *w, vf x, size_t i, s
 ATT_INLINE void att_product_tile(const struct att_product *w, size_t i, size_t c, size_t a_m,
                                  const int rows, const int vecs)
 {
-    const float *restrict a = w->a + i * a_m, *restrict b = w->b + c;
     const size_t a_k = w->a_k, ldb = w->ldb;
+    const size_t begin = att_clamp((ptrdiff_t)i - w->skip, w->depth);
+    const size_t end = att_clamp(w->reach + (ptrdiff_t)i + rows - 1, w->depth);
+    const float *restrict a = w->a + i * a_m + begin * a_k, *restrict b = w->b + begin * ldb + c;
     vf acc[ATT_ROWS][ATT_VECS];
     T2K_UNROLL
     for (int r = 0; r < rows; r++) {
@@ -83,7 +89,7 @@ ATT_INLINE void att_product_tile(const struct att_product *w, size_t i, size_t c
             acc[r][j] = v_zero();
         }
     }
-    for (size_t p = 0; p < w->depth; p++) {
+    for (size_t p = begin; p < end; p++) {
         vf x[ATT_VECS];
         T2K_UNROLL
         for (int j = 0; j < vecs; j++) {
@@ -218,16 +224,20 @@ static void att_back_delta(struct att_back *w, const struct att_pair *pair, int 
     }
 }
 
-/* p and dp become P and ds, when l and delta are complete; +0 for keys that no query sees. */
-static void att_back_weights(const struct att_back *w, const struct att_pair *pair)
+/* p and dp become P and ds, when l and delta are complete; +0 for keys that no query sees. `only`:
+ * there is no other block. */
+static void att_back_weights(const struct att_back *w, const struct att_pair *pair, int only)
 {
     const size_t qs = w->s.qs;
     const vf zero = v_zero();
     for (size_t j = 0; j < qs; j += VF_W) {
         const size_t keys = att_seen(pair, j);
-        vf factor = v_sub(v_load(pair->m + j), v_load(w->top + j));
-        att_exp(&factor, 1);
-        factor = v_mul(factor, v_load(w->s.inverse + j));
+        vf factor = v_load(w->s.inverse + j);
+        if (!only) { /* else w(0), which is 1 */
+            vf shrink = v_sub(v_load(pair->m + j), v_load(w->top + j));
+            att_exp(&shrink, 1);
+            factor = v_mul(shrink, factor);
+        }
         const vf delta = v_load(w->delta + j);
         float *p = pair->p + j, *ds = pair->dp + j;
         for (size_t key = 0; key < keys; key++, p += qs, ds += qs) {
@@ -265,6 +275,13 @@ static int att_back_copy(size_t rows, size_t channels, const float *x, size_t ld
     return !vm_any(v_nan(v_add(zeros[0], zeros[1])));
 }
 
+/* Copies a block of K. */
+static void att_back_keys(struct att_back *w, const struct att_block *b)
+{
+    w->finite_keys = att_back_copy(b->keys, w->s.channels, w->keys + b->first * w->k_row, w->k_row,
+                                   1.0f, w->k, w->ld);
+}
+
 /* What a block, when P and ds are known, adds to dq, dk and dv. `fresh`: dk and dv hold nothing
  * yet. */
 static void att_back_products(const struct att_back *w, const struct att_pair *pair, int first,
@@ -272,8 +289,6 @@ static void att_back_products(const struct att_back *w, const struct att_pair *p
 {
     const struct att *t = &w->s;
     const struct att_block *b = &pair->block;
-    const int finite = att_back_copy(b->keys, t->channels, t->k + b->first * t->k_row, t->k_row,
-                                     1.0f, w->k, w->ld);
     struct att_product product = {.depth = t->queries,
                                   .a = pair->p,
                                   .a_m = t->qs,
@@ -281,7 +296,9 @@ static void att_back_products(const struct att_back *w, const struct att_pair *p
                                   .b = w->dout,
                                   .ldb = w->ld,
                                   .scale = 1.0f,
-                                  .cols = t->channels};
+                                  .cols = t->channels,
+                                  .skip = pair->see - 1,
+                                  .reach = (ptrdiff_t)t->queries};
     product.c = w->dv + b->first * w->dv_row;
     product.ldc = product.ld_from = w->dv_row;
     product.from = fresh ? NULL : product.c;
@@ -295,13 +312,25 @@ static void att_back_products(const struct att_back *w, const struct att_pair *p
     product.depth = b->keys;
     product.a_m = 1;
     product.a_k = t->qs;
+    product.skip = (ptrdiff_t)t->queries;
+    product.reach = pair->see;
     product.b = w->k;
     product.from = first ? NULL : w->sum;
     product.ld_from = w->ld;
-    product.scale = last ? t->scale : 1.0f;
+    product.scale = last ? w->scale : 1.0f;
     product.c = last ? t->w.out : w->sum;
     product.ldc = last ? t->w.out_row : w->ld;
-    att_multiply(&product, pair->p, t->queries, finite);
+    att_multiply(&product, pair->p, t->queries, w->finite_keys);
+}
+
+/* Asks for rows of a block. Their distance is often some KB, which no hardware foresees. */
+static void att_back_ahead(size_t first, size_t keys, size_t channels, const float *x, size_t ldx)
+{
+    for (size_t i = first; i < first + ATT_KEYS && i < keys; i++) {
+        for (size_t c = 0; c < channels; c += 16) {
+            __builtin_prefetch(x + i * ldx + c, 0, 2);
+        }
+    }
 }
 
 /* A row whose weights are all 0 is NaN, or as empty_row says where all its keys are blocked. */
@@ -325,6 +354,8 @@ static size_t att_back_first(struct att_back *w, struct att_block *block)
     while (block->first < w->s.keys) {
         struct att_pair *pair = &w->pairs[att_least(count, ATT_KEPT)];
         pair->block = *block;
+        att_back_ahead(block->first + ATT_KEYS, w->s.keys, w->s.channels, w->keys, w->k_row);
+        att_back_ahead(block->first + ATT_KEYS, w->s.keys, w->s.channels, w->g.k, w->g.k_row);
         att_back_scores(w, pair, count > 0);
         att_back_delta(w, pair, count > 0);
         count++;
@@ -353,24 +384,68 @@ static void att_back_second(struct att_back *w, size_t count, int fresh)
             again->block = next;
             att_back_scores(w, again, 1);
         }
-        att_back_weights(w, pair);
+        if (i + 1 < count && i + 1 < ATT_KEPT) {
+            const size_t next = w->pairs[i + 1].block.first;
+            att_back_ahead(next, t->keys, t->channels, w->keys, w->k_row);
+            att_back_ahead(next, t->keys, t->channels, w->dk, w->dk_row);
+            att_back_ahead(next, t->keys, t->channels, w->dv, w->dv_row);
+        }
+        att_back_weights(w, pair, count == 1);
+        if (t->keys > ATT_KEYS) {
+            att_back_keys(w, &pair->block);
+        }
         att_back_products(w, pair, i == 0, i + 1 == count, fresh);
     }
 }
 
+/* x (rows, cols) = +0. */
+static void att_back_clear(size_t rows, size_t cols, float *x, size_t ldx)
+{
+    for (size_t i = 0; i < rows; i++) {
+        memset(x + i * ldx, 0, cols * sizeof *x);
+    }
+}
+
+/* Copies the rows of the operands, which often lie so that few of them fit a set of L1, before they
+ * are read more than once: q' and dout always, K where it is a single block. */
+static void att_back_open(struct att_back *w, const struct att_block *block)
+{
+    struct att *t = &w->s, *g = &w->g;
+    w->scale = t->scale;
+    w->keys = t->k;
+    w->k_row = t->k_row;
+    w->finite = att_back_copy(t->queries, t->channels, t->q, t->q_row, t->scale, w->q, w->ld);
+    w->finite &= att_back_copy(g->queries, g->channels, g->q, g->q_row, 1.0f, w->dout, w->ld);
+    t->q = w->q;
+    g->q = w->dout;
+    t->q_row = g->q_row = w->ld;
+    t->scale = 1.0f;
+    att_pack_queries(t);
+    att_pack_queries(g);
+    if (t->keys <= ATT_KEYS) {
+        att_back_keys(w, block);
+        t->k = w->k;
+        t->k_row = w->ld;
+    }
+}
+
+/* `fresh`: dk and dv hold nothing yet; under a mask only where keys are a single block. */
 static void att_back_tile(struct att_back *w, int fresh)
 {
     struct att *t = &w->s;
     struct att_block block = {.first = 0, .bits = t->bits[0]};
     att_next_block(t, &block);
-    if (block.first >= t->keys) {
+    const int computed = block.first < t->keys;
+    if (fresh && !(computed && (t->keys > ATT_KEYS || block.keys == t->keys))) {
+        att_back_clear(t->keys, t->channels, w->dk, w->dk_row);
+        att_back_clear(t->keys, t->channels, w->dv, w->dv_row);
+        fresh = 0;
+    }
+    if (!computed) {
         att_empty_rows(t, 0);
         return;
     }
-    att_pack_queries(t);
-    att_pack_queries(&w->g);
-    w->finite = att_back_copy(t->queries, t->channels, t->q, t->q_row, t->scale, w->q, w->ld);
-    w->finite &= att_back_copy(t->queries, t->channels, w->g.q, w->g.q_row, 1.0f, w->dout, w->ld);
+    att_back_open(w, &block);
     const size_t count = att_back_first(w, &block);
     for (size_t j = 0; j < t->qs; j += VF_W) {
         const vf inverse = v_div(v_set1(1.0f), v_load(t->l + j));
@@ -422,14 +497,6 @@ static void att_back_carve(struct att_back *w, float *workspace)
     }
 }
 
-/* x (rows, cols) = +0. */
-static void att_back_clear(size_t rows, size_t cols, float *x, size_t ldx)
-{
-    for (size_t i = 0; i < rows; i++) {
-        memset(x + i * ldx, 0, cols * sizeof *x);
-    }
-}
-
 void T2K_FN(attention_backward)(const t2k_attention_gradients *args, size_t item, size_t kv_head,
                                 float *workspace)
 {
@@ -437,7 +504,7 @@ void T2K_FN(attention_backward)(const t2k_attention_gradients *args, size_t item
     const size_t group = (size_t)(a->heads / a->kv_heads), queries = (size_t)a->queries;
     const size_t channels = (size_t)a->head_dim, keys = (size_t)a->keys;
     struct att_back w;
-    int fresh = a->mask_kind == T2K_MASK_NONE;
+    int fresh = a->mask_kind == T2K_MASK_NONE || keys <= ATT_KEYS;
     w.dk_row = (size_t)args->dk_row;
     w.dv_row = (size_t)args->dv_row;
     w.dk = w.dv = NULL;

@@ -326,6 +326,31 @@ static void parts_case(struct matrix *m, int64_t queries, int64_t keys, int64_t 
     back_close(m, &b);
 }
 
+/* A first block whose weights vanish in the end gives the bits of a blocked one. It makes 17
+ * blocks, of which the last is computed again, of 16, which are all kept. */
+static void kept_case(struct matrix *m)
+{
+    const int64_t size[5] = {5, 17 * 64, 1, 1, 6};
+    struct back b;
+    back_open(&b, &m->rng, size, SEQUENCE_FIRST, MASK_OFF, 0);
+    b.s.mask = guarded_new(17 * 64, sizeof(float));
+    float *mask = b.s.mask.data;
+    b.s.a.mask = mask;
+    b.s.a.mask_kind = T2K_MASK_ADD;
+    for (int key = 0; key < 17 * 64; key++) {
+        mask[key] = key < 64 ? -INFINITY : (float)(key / 64 % 3);
+    }
+    float *want = compute(m, &b);
+    for (int key = 0; key < 64; key++) {
+        mask[key] = -200.0f;
+    }
+    float *got = record(m, &b, 0);
+    matrix_same(m, got, want, floats(&b), "%s: blocks computed again", b.s.text);
+    free(got);
+    free(want);
+    back_close(m, &b);
+}
+
 /* The triangle as a matrix and as a kind of mask. */
 static void causal_case(struct matrix *m, int64_t queries, int64_t keys, int64_t dim)
 {
@@ -514,6 +539,7 @@ void matrix_attention_backward(struct matrix *m)
     parts_case(m, 130, 70, 9, 1);
     parts_case(m, 65, 20, 16, 2);
     parts_case(m, 20, 1090, 3, 3);
+    kept_case(m);
     causal_case(m, 14, 14, 16);
     causal_case(m, 70, 70, 8);
     causal_case(m, 40, 150, 17);

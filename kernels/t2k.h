@@ -547,6 +547,31 @@ typedef struct t2k_attention_args {
 T2K_API t2k_status t2k_attention(const t2k_attention_args *args);
 T2K_API t2k_status t2k_attention_team(t2k_team *team, const t2k_attention_args *args);
 
+/* Gradients of attention: with P the weights of the forward pass, out = P V, and dout given,
+ *   dv = P^T dout,  dS = P o (dout V^T - row sums of P o (dout V^T)),
+ *   dq = scale dS K,  dk = scale dS^T Q;
+ * dk and dv are summed over the heads of q that share a head of k and v. `of` is the forward call;
+ * its out is not read and may be NULL: nothing but q, k, v and the mask has to be kept. dout and dq
+ * lie as q does there, dk and dv as k and v do, each with strides of its own, so that they may be
+ * parts of one joint (L, N, 3E) tensor. No output may overlap an input or another output.
+ * A blocked pair of query and key contributes nothing to any of them, not even a NaN of q, k, v or
+ * dout, nor does one whose weight is 0 in float. A query without a weight contributes nothing to dk
+ * and dv; its dq is zeros where every key is blocked and empty_row is T2K_EMPTY_ZERO, else NaN.
+ * Order of operations and of the sums over queries: docs/numerics.md, "attention, gradients".
+ * Arithmetic: 5 products of queries x keys x head_dim; 7 for keys beyond 1024. Threads share
+ * (item, head of k and v). Error: relative error e of a weight as in t2k_attention; then each
+ * product and sum adds its own rounding, see tests/ref_attention_backward.h. */
+typedef struct t2k_attention_backward_args {
+    size_t size; /* sizeof(t2k_attention_backward_args) */
+    const t2k_attention_args *of;
+    const float *dout;
+    float *dq, *dk, *dv;
+    int64_t dout_row, dout_item, dq_row, dq_item, dk_row, dk_item, dv_row, dv_item;
+} t2k_attention_backward_args;
+T2K_API t2k_status t2k_attention_backward(const t2k_attention_backward_args *args);
+T2K_API t2k_status t2k_attention_backward_team(t2k_team *team,
+                                               const t2k_attention_backward_args *args);
+
 /* ---- fingerprints and probes -------------------------------------------------------------- */
 
 /* FNV-1a (64 bits) over a tensor: its dtype's name, rank and shape (as 8-byte little-endian

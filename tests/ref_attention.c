@@ -5,9 +5,8 @@
 
 #define BLOCK 64
 
-/* 1 where the key is blocked; else *add is what the mask adds. */
-static int masked(const t2k_attention_args *a, int64_t item, int64_t head, int64_t l, int64_t s,
-                  double *add)
+int ref_attention_masked(const t2k_attention_args *a, int64_t item, int64_t head, int64_t l,
+                         int64_t s, double *add)
 {
     int64_t at = item * a->mask_item + head * a->mask_head + l * a->mask_row + s;
     *add = 0.0;
@@ -24,13 +23,13 @@ static int masked(const t2k_attention_args *a, int64_t item, int64_t head, int64
     return 0;
 }
 
-static void row(const t2k_attention_args *a, int64_t item, int64_t head, int64_t l, double *weight,
-                double *error, double *out, double *bound)
+int ref_attention_weights(const t2k_attention_args *a, int64_t item, int64_t head, int64_t l,
+                          double *weight, double *error)
 {
     const double u = 0x1p-24;
     const int64_t shared = a->kv_heads > 0 ? head / (a->heads / a->kv_heads) : head;
     const float *q = a->q + l * a->q_row + item * a->q_item + head * a->head_dim;
-    double top = -INFINITY, sum = 0.0, spread = 0.0;
+    double top = -INFINITY, sum = 0.0;
     for (int64_t s = 0; s < a->keys; s++) {
         const float *k = a->k + s * a->k_row + item * a->k_item + shared * a->head_dim;
         double dot = 0.0, size = 0.0, add;
@@ -39,7 +38,7 @@ static void row(const t2k_attention_args *a, int64_t item, int64_t head, int64_t
             dot += x;
             size += fabs(x);
         }
-        int blocked = masked(a, item, head, l, s, &add);
+        int blocked = ref_attention_masked(a, item, head, l, s, &add);
         weight[s] = blocked ? -INFINITY : dot + add;
         error[s] = ((double)a->head_dim + 3.0) * size + 2.0 * fabs(dot + add);
         top = fmax(top, weight[s]);
@@ -56,6 +55,17 @@ static void row(const t2k_attention_args *a, int64_t item, int64_t head, int64_t
     }
     for (int64_t s = 0; s < a->keys; s++) {
         weight[s] /= sum > 0.0 ? sum : 1.0;
+    }
+    return !isinf(top);
+}
+
+static void row(const t2k_attention_args *a, int64_t item, int64_t head, int64_t l, double *weight,
+                double *error, double *out, double *bound)
+{
+    const int64_t shared = a->kv_heads > 0 ? head / (a->heads / a->kv_heads) : head;
+    const int any = ref_attention_weights(a, item, head, l, weight, error);
+    double spread = 0.0;
+    for (int64_t s = 0; s < a->keys; s++) {
         spread += weight[s] * error[s];
     }
     for (int64_t c = 0; c < a->head_dim; c++) {
@@ -68,7 +78,7 @@ static void row(const t2k_attention_args *a, int64_t item, int64_t head, int64_t
             moved += weight[s] * fabs(v) * error[s];
         }
         double empty = a->empty_row == T2K_EMPTY_ZERO ? 0.0 : NAN;
-        out[c] = isinf(top) ? empty : value;
+        out[c] = any ? value : empty;
         bound[c] = moved + size * spread + lost * 0x1p-126 + 0x1p-140;
     }
 }

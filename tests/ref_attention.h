@@ -13,4 +13,12 @@
  * and 2^-126 |v_j| more for each weight below 2^-125, which counts as 0. */
 void ref_attention(const t2k_attention_args *args, double *out, double *bound);
 
+/* 1 where the key is blocked; else *add is what the mask adds. */
+int ref_attention_masked(const t2k_attention_args *a, int64_t item, int64_t head, int64_t l,
+                         int64_t s, double *add);
+
+/* The weights p_j of a query over all keys and their e_j; 0 where every key is blocked. */
+int ref_attention_weights(const t2k_attention_args *a, int64_t item, int64_t head, int64_t l,
+                          double *weight, double *error);
+
 #endif

@@ -6,6 +6,7 @@ extern t2k_gemm_group t2k_gemm_rounded_avx2;
 extern t2k_gemm_finish_fn t2k_gemm_finish_avx2;
 extern t2k_gemm_dots_fn t2k_gemm_dots_avx2;
 extern t2k_attention_fn t2k_attention_avx2;
+extern t2k_attention_backward_fn t2k_attention_backward_avx2;
 extern t2k_softmax_fn t2k_softmax_avx2;
 extern t2k_layer_norm_fn t2k_layer_norm_avx2;
 extern t2k_rms_norm_fn t2k_rms_norm_avx2;
@@ -44,6 +45,7 @@ const t2k_table t2k_table_avx2 = {
     .gemm_finish = t2k_gemm_finish_avx2,
     .gemm_dots = t2k_gemm_dots_avx2,
     .attention = t2k_attention_avx2,
+    .attention_backward = t2k_attention_backward_avx2,
     .softmax = t2k_softmax_avx2,
     .layer_norm = t2k_layer_norm_avx2,
     .rms_norm = t2k_rms_norm_avx2,

@@ -6,6 +6,7 @@ extern t2k_gemm_group t2k_gemm_rounded_avx512;
 extern t2k_gemm_finish_fn t2k_gemm_finish_avx512;
 extern t2k_gemm_dots_fn t2k_gemm_dots_avx512;
 extern t2k_attention_fn t2k_attention_avx512;
+extern t2k_attention_backward_fn t2k_attention_backward_avx512;
 extern t2k_softmax_fn t2k_softmax_avx512;
 extern t2k_layer_norm_fn t2k_layer_norm_avx512;
 extern t2k_rms_norm_fn t2k_rms_norm_avx512;
@@ -44,6 +45,7 @@ const t2k_table t2k_table_avx512 = {
     .gemm_finish = t2k_gemm_finish_avx512,
     .gemm_dots = t2k_gemm_dots_avx512,
     .attention = t2k_attention_avx512,
+    .attention_backward = t2k_attention_backward_avx512,
     .softmax = t2k_softmax_avx512,
     .layer_norm = t2k_layer_norm_avx512,
     .rms_norm = t2k_rms_norm_avx512,

@@ -255,6 +255,27 @@ typedef void t2k_scale_fn(size_t n, const float *X, float factor, float *Y);
 typedef void t2k_attention_fn(const t2k_attention_args *args, size_t item, size_t head,
                               size_t heads, size_t first_query, size_t queries, float *workspace);
 
+/* What the kernel of the gradients is given: the forward call with dq for its output, the same with
+ * (dout, v) for (q, k), scale 1 and no mask, and where dk and dv go. */
+typedef struct t2k_attention_gradients {
+    t2k_attention_args scores, values;
+    float *dk, *dv;
+    int64_t dk_row, dk_item, dv_row, dv_item;
+} t2k_attention_gradients;
+
+/* Floats of workspace: for a tile of queries their rows and columns, those of dout, a block of K
+ * and dq; the weights of T2K_ATTENTION_KEPT blocks of keys and one more; rows of per-query numbers.
+ * Gaps of 16 floats are between them. */
+#define T2K_ATTENTION_BACKWARD_FLOATS(head_dim)                                                \
+    ((6 * (((size_t)(head_dim) + 15) / 16 * 16) + 9) * T2K_ATTENTION_QUERIES +                 \
+     (T2K_ATTENTION_KEPT + 1) * (2 * T2K_ATTENTION_KEYS + 1) * (size_t)T2K_ATTENTION_QUERIES + \
+     16 * (16 + 3 * (T2K_ATTENTION_KEPT + 1)))
+
+/* All queries of the heads that share head kv_head of keys and values, in one item. workspace:
+ * T2K_ATTENTION_BACKWARD_FLOATS(head_dim), aligned to T2K_ALIGN. */
+typedef void t2k_attention_backward_fn(const t2k_attention_gradients *args, size_t item,
+                                       size_t kv_head, float *workspace);
+
 /* ---- probes: what a core can do, for the benchmark (tmpl/probe.h) ---------------------------- */
 
 /* Independent multiply-adds in registers; returns how many floating-point operations. */

@@ -6,6 +6,7 @@ extern t2k_gemm_group t2k_gemm_rounded_neon;
 extern t2k_gemm_finish_fn t2k_gemm_finish_neon;
 extern t2k_gemm_dots_fn t2k_gemm_dots_neon;
 extern t2k_attention_fn t2k_attention_neon;
+extern t2k_attention_backward_fn t2k_attention_backward_neon;
 extern t2k_softmax_fn t2k_softmax_neon;
 extern t2k_layer_norm_fn t2k_layer_norm_neon;
 extern t2k_rms_norm_fn t2k_rms_norm_neon;
@@ -44,6 +45,7 @@ const t2k_table t2k_table_neon = {
     .gemm_finish = t2k_gemm_finish_neon,
     .gemm_dots = t2k_gemm_dots_neon,
     .attention = t2k_attention_neon,
+    .attention_backward = t2k_attention_backward_neon,
     .softmax = t2k_softmax_neon,
     .layer_norm = t2k_layer_norm_neon,
     .rms_norm = t2k_rms_norm_neon,

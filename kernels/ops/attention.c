@@ -1,5 +1,6 @@
 /* Attention: checks the arguments and gives each thread its share of (item, head, tile of queries).
  * Tiles are independent: a query's bits depend on its own row of q and mask and on k and v. */
+#include "ops/attention.h"
 #include "ops/args.h"
 #include "ops/team.h"
 
@@ -38,8 +39,7 @@ struct job {
     size_t units; /* in all; 0 when there is nothing to compute */
 };
 
-/* args as the kernels take them: of full size, kv_heads not 0. */
-static int complete(const t2k_attention_args *args, t2k_attention_args *a)
+int t2k_attention_complete(const t2k_attention_args *args, t2k_attention_args *a)
 {
     const size_t first = offsetof(t2k_attention_args, kv_heads);
     if (args == NULL || (args->size != sizeof *a && args->size != first)) {
@@ -76,33 +76,51 @@ static void divide(struct job *job, size_t threads)
     job->units = (size_t)a->items * job->calls * job->tiles;
 }
 
+int t2k_attention_bad_sizes(const t2k_attention_args *a)
+{
+    return a->queries < 0 || a->keys < 0 || a->items < 0 || a->heads < 0 || a->kv_heads < 0 ||
+           a->head_dim < 0 || a->head_dim > T2K_ATTENTION_WIDTH || a->q_row < 0 || a->q_item < 0 ||
+           a->k_row < 0 || a->k_item < 0 || a->v_row < 0 || a->v_item < 0 ||
+           (a->kv_heads > 0 && a->heads % a->kv_heads != 0) ||
+           (a->empty_row != T2K_EMPTY_NAN && a->empty_row != T2K_EMPTY_ZERO);
+}
+
+int t2k_attention_bad_inputs(const t2k_attention_args *a)
+{
+    const int64_t size = sizeof(float);
+    int64_t width, kv_width;
+    return bad_mask(a) || (a->queries > 0 && a->q == NULL) ||
+           (a->keys > 0 && (a->k == NULL || a->v == NULL)) ||
+           __builtin_mul_overflow(a->heads, a->head_dim, &width) ||
+           __builtin_mul_overflow(a->kv_heads, a->head_dim, &kv_width) ||
+           t2k_too_far(a->queries, a->q_row, a->items, a->q_item, width, size) ||
+           t2k_too_far(a->keys, a->k_row, a->items, a->k_item, kv_width, size) ||
+           t2k_too_far(a->keys, a->v_row, a->items, a->v_item, kv_width, size);
+}
+
+int t2k_attention_bad_output(const float *x, int64_t rows, int64_t row, int64_t items, int64_t item,
+                             int64_t width)
+{
+    return row < 0 || item < 0 || (rows > 0 && x == NULL) ||
+           t2k_too_far(rows, row, items, item, width, sizeof(float)) ||
+           t2k_rows_overlap(rows, row, items, item, width);
+}
+
 /* T2K_OK, with what there is to do in *job. */
 static t2k_status check(const t2k_attention_args *args, struct job *job)
 {
-    const int64_t size = sizeof(float);
     const t2k_attention_args *a = &job->args;
     job->units = 0;
-    if (!complete(args, &job->args) || a->queries < 0 || a->keys < 0 || a->items < 0 ||
-        a->heads < 0 || a->kv_heads < 0 || a->head_dim < 0 || a->head_dim > T2K_ATTENTION_WIDTH ||
-        a->q_row < 0 || a->q_item < 0 || a->k_row < 0 || a->k_item < 0 || a->v_row < 0 ||
-        a->v_item < 0 || a->out_row < 0 || a->out_item < 0 ||
-        (a->kv_heads > 0 && a->heads % a->kv_heads != 0) ||
-        (a->empty_row != T2K_EMPTY_NAN && a->empty_row != T2K_EMPTY_ZERO)) {
+    if (!t2k_attention_complete(args, &job->args) || t2k_attention_bad_sizes(a) || a->out_row < 0 ||
+        a->out_item < 0) {
         return T2K_ERR_ARG;
     }
     if (a->queries == 0 || a->items == 0 || a->heads == 0 || a->head_dim == 0) {
         return T2K_OK;
     }
-    int64_t width, kv_width;
-    if (bad_mask(a) || a->q == NULL || a->out == NULL ||
-        (a->keys > 0 && (a->k == NULL || a->v == NULL)) ||
-        __builtin_mul_overflow(a->heads, a->head_dim, &width) ||
-        __builtin_mul_overflow(a->kv_heads, a->head_dim, &kv_width) ||
-        t2k_too_far(a->queries, a->q_row, a->items, a->q_item, width, size) ||
-        t2k_too_far(a->keys, a->k_row, a->items, a->k_item, kv_width, size) ||
-        t2k_too_far(a->keys, a->v_row, a->items, a->v_item, kv_width, size) ||
-        t2k_too_far(a->queries, a->out_row, a->items, a->out_item, width, size) ||
-        t2k_rows_overlap(a->queries, a->out_row, a->items, a->out_item, width)) {
+    if (t2k_attention_bad_inputs(a) ||
+        t2k_attention_bad_output(a->out, a->queries, a->out_row, a->items, a->out_item,
+                                 a->heads * a->head_dim)) {
         return T2K_ERR_ARG;
     }
     divide(job, 1);

@@ -8,6 +8,7 @@ extern t2k_gemm_dots_fn t2k_gemm_dots_scalar;
 extern t2k_gemm_tiles t2k_gemm_fast_scalar;
 extern t2k_gemm_tiles t2k_gemm_bf16_scalar;
 extern t2k_attention_fn t2k_attention_scalar;
+extern t2k_attention_backward_fn t2k_attention_backward_scalar;
 extern t2k_softmax_fn t2k_softmax_scalar;
 extern t2k_layer_norm_fn t2k_layer_norm_scalar;
 extern t2k_rms_norm_fn t2k_rms_norm_scalar;
@@ -51,6 +52,7 @@ const t2k_table t2k_table_scalar = {
     .gemm_fast = &t2k_gemm_fast_scalar,
     .gemm_bf16 = &t2k_gemm_bf16_scalar,
     .attention = t2k_attention_scalar,
+    .attention_backward = t2k_attention_backward_scalar,
     .softmax = t2k_softmax_scalar,
     .layer_norm = t2k_layer_norm_scalar,
     .rms_norm = t2k_rms_norm_scalar,

@@ -177,25 +177,36 @@ static void att_block_values(const struct att *t, const struct att_block *b, ptr
 
 /* ---- a tile of queries ---------------------------------------------------------------------- */
 
+/* How many keys of the block the first query sees, or all or more. */
+static ptrdiff_t att_block_see(const struct att_block *b)
+{
+    return b->class == ATT_EDGE ? b->see : (ptrdiff_t)b->keys;
+}
+
+/* Scores with what the mask does to them; nonzero where a key is blocked other than by `see`. */
+static int att_block_scores(const struct att *t, const struct att_block *b,
+                            const struct att_panel *panel)
+{
+    att_scores(b->keys, att_block_see(b), t->channels, t->qt, t->qs, t->k + b->first * t->k_row,
+               t->k_row, t->s, panel);
+    if (b->class == ATT_MIXED && t->mask_kind == T2K_MASK_BOOL) {
+        att_mask_bool(t, b);
+        return 1;
+    }
+    return t->mask_kind == T2K_MASK_ADD && att_mask_add(t, b);
+}
+
 static void att_compute_block(struct att *t, const struct att_block *b)
 {
-    const ptrdiff_t see = b->class == ATT_EDGE ? b->see : (ptrdiff_t)b->keys;
+    const ptrdiff_t see = att_block_see(b);
     struct att_panel panel = {t->v + b->first * t->v_row, t->v_row, t->channels, NULL, t->w.ldo};
-    int blocked = 0;
     /* Strides of 1 KB and its multiples meet in few sets. For few queries, which read V once or
      * twice, copying would not pay. */
     const int meet = ATT_COPY && t->queries > ATT_ROWS && t->v_row % 256 == 0;
     if (meet || t->channels % VF_W != 0) {
         panel.to = t->panel;
     }
-    att_scores(b->keys, see, t->channels, t->qt, t->qs, t->k + b->first * t->k_row, t->k_row, t->s,
-               &panel);
-    if (b->class == ATT_MIXED && t->mask_kind == T2K_MASK_BOOL) {
-        att_mask_bool(t, b);
-        blocked = 1;
-    } else if (t->mask_kind == T2K_MASK_ADD) {
-        blocked = att_mask_add(t, b);
-    }
+    const int blocked = att_block_scores(t, b, &panel);
     att_softmax(b->keys, see, t->qs, !t->w.first, t->s, t->m, t->l, t->corr);
     if (t->w.last) {
         for (size_t j = 0; j < t->qs; j += VF_W) {
@@ -363,3 +374,5 @@ void T2K_FN(attention)(const t2k_attention_args *args, size_t item, size_t head,
         att_open(&t, args, item, head + i + 1, first_query);
     }
 }
+
+#include "tmpl/attention_backward.h"

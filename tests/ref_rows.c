@@ -48,12 +48,13 @@ void ref_layer_norm(size_t n, const float *x, const float *scale, const float *r
         largest = fmax(largest, fabs(y[i] - mean));
     }
     double inverse = 1.0 / sqrt(variance + (double)eps);
+    /* The mean and its difference from a row of subnormal numbers are whole multiples of 2^-149. */
     for (size_t i = 0; i < n; i++) {
         double w = weight != NULL ? (double)weight[i] : 1.0;
         double b = bias != NULL ? (double)bias[i] : 0.0;
         y[i] = (y[i] - mean) * inverse * w + b;
         allowed[i] = 16 * EPS * (largest * inverse * fabs(w) + fabs(b)) +
-                     0x1p-42 * fabs(mean) * inverse * fabs(w) + 0x1p-149;
+                     (0x1p-42 * fabs(mean) + 0x1p-149) * inverse * fabs(w) + 0x1p-149;
     }
 }
 
